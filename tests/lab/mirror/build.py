@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from publish_model import publish
+from publish_model import CONFIG, MANIFEST, publish, push
 
 HERE = Path(__file__).parent
 WEB = Path("/srv/mirror")
@@ -40,6 +40,10 @@ def run(*argv: str, cwd: Path | None = None, stdin: str | None = None) -> str:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def make_authority(name: str) -> str:
@@ -155,18 +159,6 @@ def make_docker_repository() -> dict[str, str]:
     return {"docker_apt_key_fingerprint": fingerprint[1], "docker_apt_key_sha256": sha256(key)}
 
 
-def upload(repository: str, content: bytes) -> str:
-    """Stores a blob in the registry; returns its digest."""
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    start = urllib.request.Request(f"http://{LOCAL_REGISTRY}/v2/{repository}/blobs/uploads/", method="POST")  # noqa: S310
-    with urllib.request.urlopen(start) as answer:  # noqa: S310
-        place = answer.headers["Location"]
-    put = urllib.request.Request(f"{place}&digest={digest}", data=content, method="PUT",  # noqa: S310
-                                 headers={"Content-Type": "application/octet-stream"})
-    urllib.request.urlopen(put).close()  # noqa: S310
-    return digest
-
-
 def push_hello() -> None:
     """forja/hello:1, a container image of one layer: busybox, with its applets, which greets."""
     layer = io.BytesIO()
@@ -176,28 +168,24 @@ def push_hello() -> None:
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-    diff = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
+    diff = digest(layer.getvalue())
     config = json.dumps({
         "architecture": ARCHITECTURE, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff]},
         "config": {"Env": ["PATH=/bin"], "Cmd": ["echo", "Hello from the registry of the Forja lab"]},
     }).encode()
-    kind = "application/vnd.docker.distribution.manifest.v2+json"
     manifest = json.dumps({
-        "schemaVersion": 2, "mediaType": kind,
-        "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": len(config),
-                   "digest": upload("forja/hello", config)},
-        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar", "size": len(layer.getvalue()),
-                    "digest": upload("forja/hello", layer.getvalue())}],
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "size": len(config), "digest": digest(config)},
+        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar", "size": len(layer.getvalue()), "digest": diff}],
     }).encode()
-    put = urllib.request.Request(f"http://{LOCAL_REGISTRY}/v2/forja/hello/manifests/1", data=manifest, method="PUT",  # noqa: S310
-                                 headers={"Content-Type": kind})
-    urllib.request.urlopen(put).close()  # noqa: S310
+    push(f"http://{LOCAL_REGISTRY}/v2/forja/hello", "1", manifest, {digest(config): config, diff: layer.getvalue()})
 
 
 def fill_registry() -> dict[str, str]:
     """Pushes a small image and the models; returns the models' digests."""
     config = Path("/etc/docker/registry/config.yml")
-    config.write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: /var/lib/docker-registry}}}}\nhttp: {{addr: '{LOCAL_REGISTRY}'}}\n")
+    final = (HERE / "registry.yml").read_text()
+    config.write_text(final[:final.index("http:")] + f"http: {{addr: '{LOCAL_REGISTRY}'}}\n")
     server = subprocess.Popen(["docker-registry", "serve", str(config)])
     try:
         for _ in range(100):
@@ -211,7 +199,7 @@ def fill_registry() -> dict[str, str]:
     finally:
         server.terminate()
         server.wait()
-        shutil.copy(HERE / "registry.yml", config)
+        config.write_text(final)
         run("chown", "-R", "docker-registry:", "/var/lib/docker-registry")
 
 

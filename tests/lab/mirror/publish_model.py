@@ -48,6 +48,20 @@ def send(method: str, url: str, data: bytes | None = None, kind: str = "applicat
         return str(answer.headers.get("Location", ""))
 
 
+def push(base: str, tag: str, manifest: bytes, blobs: dict[str, bytes]) -> str:
+    """Uploads blobs (by digest) and the manifest that names them; returns the manifest's digest."""
+    for digest, blob in blobs.items():
+        try:
+            send("HEAD", f"{base}/blobs/{digest}")
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            upload = urllib.parse.urljoin(base, send("POST", f"{base}/blobs/uploads/", b""))
+            send("PUT", f"{upload}{'&' if '?' in upload else '?'}digest={urllib.parse.quote(digest)}", blob)
+    send("PUT", f"{base}/manifests/{tag}", manifest, MANIFEST)
+    return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+
 def publish(registry: str, name: str, size: int) -> str:
     """Pushes a made-up model and returns its manifest's digest, which is the digest that Ollama shows."""
     if "://" not in registry:
@@ -57,16 +71,7 @@ def publish(registry: str, name: str, size: int) -> str:
         path = f"library/{path}"
     base = f"{registry.rstrip('/')}/v2/{path}"
     manifest, blobs = make_model(f"{path}:{tag or 'latest'}", size)
-    for digest, blob in blobs.items():
-        try:
-            send("HEAD", f"{base}/blobs/{digest}")
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
-            upload = urllib.parse.urljoin(base, send("POST", f"{base}/blobs/uploads/", b""))
-            send("PUT", f"{upload}{'&' if '?' in upload else '?'}digest={urllib.parse.quote(digest)}", blob)
-    send("PUT", f"{base}/manifests/{tag or 'latest'}", manifest, MANIFEST)
-    return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    return push(base, tag or "latest", manifest, blobs)
 
 
 if __name__ == "__main__":
