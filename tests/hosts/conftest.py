@@ -34,6 +34,7 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.T
     report = yield
     marker = item.get_closest_marker("journal")
     if report.failed and marker and "host" in item.funcargs:
-        lines = item.funcargs["host"].run("journalctl --unit=%s --lines=30 --no-pager", marker.args[0])
-        report.sections.append((f"journal of {marker.args[0]}", lines.stdout))
+        host: Any = item.funcargs["host"]
+        journal = host.run("journalctl --unit=%s --lines=30 --no-pager", marker.args[0])
+        report.sections.append((f"journal of {marker.args[0]}", journal.stdout))
     return report
