@@ -127,14 +127,16 @@ class Engine:
         Switched on, they run on. Switched off, they stop with the engine, and those with a restart policy start with it; an engine
         that only finds them running when it starts stops them for good. Returns a note where it was not adopted.
         """
-        def adopted() -> bool:
-            return (self.ask(self.socket, "/info") or {}).get("LiveRestoreEnabled") is wanted
+        def adopts() -> Optional[bool]:
+            info = self.ask(self.socket, "/info") if self.socket else None
+            return None if info is None else bool(info.get("LiveRestoreEnabled"))
 
-        if not self.socket or adopted():
+        if adopts() in (None, wanted):  # one that does not answer has nothing to adopt
             return ""
-        self.run(["systemctl", "reload", UNIT])
+        # A reload waits for a start that is under way, which may hang.
+        self.run(["timeout", "10", "systemctl", "reload", UNIT])
         for _ in range(20):
-            if adopted():
+            if adopts() is wanted:
                 return ""
             self.sleep(0.25)
         return "the engine did not adopt live-restore before its restart, which may have stopped containers"

@@ -39,7 +39,8 @@ def main() -> None:
     print(f"first site.yml on {HOST}                 {site()}")
     print(f"second site.yml on {HOST}                {site()}   (target: at most 25 tasks, under 12 s)")
     # A new connection each time, as a tool without a shared connection would make it.
-    ssh = ("ssh", "-F", "none", "-o", "UserKnownHostsFile=.lab/lab/known_hosts", "-i", ".lab/lab/id_ed25519", "-p", "2213", "admin@127.0.0.1", "true")
+    ssh = ("ssh", "-F", "none", "-o", "UserKnownHostsFile=.lab/lab/known_hosts", "-i", ".lab/lab/id_ed25519", "-p", "2213",
+           "admin@127.0.0.1", "true")
     print(f"bare ssh {HOST} true, median of 5        {statistics.median(timed(*ssh)[0] for _ in range(5)):6.2f} s")
 
 

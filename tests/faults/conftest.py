@@ -56,7 +56,7 @@ class Lab:
             pytest.fail("the moment to kill the run never came")
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        self.on("pkill -KILL -u admin; pkill -KILL -f AnsiballZ; pkill -KILL -x tar; true")
+        self.on("pkill -KILL -u admin; pkill -KILL -u root python3; pkill -KILL -u root -x tar; true")
 
     def answers(self) -> str:
         """The version that the running service reports, empty if it does not answer."""

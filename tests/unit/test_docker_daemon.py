@@ -308,6 +308,14 @@ def test_the_running_engine_adopts_live_restore_first(path: Path, old: bool, new
     assert [("reload" in command) for command in order] == ([True, False] if reloaded else [False])
 
 
+def test_an_engine_that_hangs_is_not_asked_to_adopt_anything(path: Path) -> None:
+    """A reload would wait for a start that never ends."""
+    machine = Machine(path)
+    machine.starts_at = float("inf")
+    assert write_and_restart(machine.engine, str(path), b'{"live-restore": true}', 60, True) == ("26.1.5", "")
+    assert not any("reload" in command for command in machine.commands)
+
+
 def test_an_engine_without_a_socket_is_taken_at_systemds_word(path: Path) -> None:
     machine = Machine(path)
     assert Engine(machine.run, lambda *_: None, machine.sleep, lambda: machine.time, "").restart(60) == ""
