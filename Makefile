@@ -19,8 +19,10 @@ lab: .venv/installed ## Start the simulated hosts
 lab-down: .venv/installed ## Remove the simulated hosts with their images, network and keys
 	@$(LAB)/down.yml
 
-test: lint unit compat molecule ## All tests; the last line says what passed
-	@python3 tests/closing_line.py .cache/*.xml
+test: ## All tests; the last line says what passed
+	@rm -rf .cache
+	@$(MAKE) --no-print-directory lint unit compat molecule
+	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml .cache/faults.xml
 
 lint: .venv/installed ## ansible-lint (production), yamllint, ruff, mypy, vermin
 	@ruff check . && mypy && vermin --quiet --no-tips -t=3.6- --violations library module_utils && yamllint --strict . && ansible-lint --offline --strict
@@ -31,8 +33,10 @@ unit: .venv/installed ## Tests that need no host
 compat: .venv/installed ## The modules under Python 3.6, where one is found
 	@python3 tests/compat/run.py
 
-molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, faults, restart, verify
-	@molecule test --all
+molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, restart, verify, faults
+	@molecule destroy --all && molecule test --all --destroy never
+	@pytest --junitxml=.cache/faults.xml tests/faults
+	@molecule destroy --all
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)
