@@ -1,5 +1,6 @@
 """Faults on a provisioned host of molecule's lab: what breaks a run must lose nothing and say what to do."""
 
+import json
 import os
 import signal
 import subprocess
@@ -30,9 +31,9 @@ class Lab:
         return subprocess.Popen([*argv, f"--inventory={INVENTORY}", f"--limit={self.name}"], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
-    def role(self, role: str, **variables: object) -> subprocess.Popen[str]:
-        import json
-        return self.start("ansible-playbook", "tests/faults/role.yml", "--extra-vars", json.dumps({"role": role, **variables}))
+    def role(self, role: str, *, check: bool = False, **variables: object) -> subprocess.Popen[str]:
+        return self.start("ansible-playbook", "tests/faults/role.yml", f"--extra-vars={json.dumps({'role': role, **variables})}",
+                          *(["--check"] if check else []))
 
     def passes(self, run: subprocess.Popen[str]) -> str:
         output, _ = run.communicate(timeout=300)

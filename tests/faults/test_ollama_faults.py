@@ -1,5 +1,6 @@
 """Ollama through upgrades, downgrades, kills, wrong archives, full disks, taken ports, and away again."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -133,6 +134,22 @@ def test_interrupted_restart_is_made_up_for(lab: Lab) -> None:
     lab.passes(lab.role("ollama", ollama_environment={"OLLAMA_KEEP_ALIVE": "1h"}))
     assert lab.on("systemctl show ollama --property=ActiveEnterTimestampMonotonic") != started
     assert "KEEP_ALIVE=1h" in lab.on("tr '\\0' '\\n' < /proc/$(systemctl show ollama --property=MainPID --value)/environ")
+
+
+def changed_tasks(output: str) -> set[str]:
+    return set(re.findall(r"^TASK \[ollama : (.+?)\] \**\n(?:(?!TASK|PLAY).*\n)*?changed:", output, re.M))
+
+
+def test_check_predicts_the_run(lab: Lab) -> None:
+    lab.passes(lab.role("ollama", ollama_state="absent"))
+    predicted = changed_tasks(lab.passes(lab.role("ollama", check=True)))
+    assert lab.on("ls /opt/forja/ollama /etc/systemd/system/ollama.service", check=False) == "", "the check changed the host"
+    # One sentence of the check stands for what cannot be asked about before the service is there.
+    told = {"Predict what a check on a bare host cannot ask about"}
+    untold = {"Download the archive", "Unpack it", "Make it visible at once", "Remove the archive",
+              "Have the service running with what was set"}
+    assert changed_tasks(lab.passes(lab.role("ollama"))) - untold == predicted - told
+    assert told < predicted
 
 
 def test_absent_leaves_models_only(lab: Lab) -> None:
