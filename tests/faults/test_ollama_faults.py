@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ def test_release_that_does_not_start(lab: Lab) -> None:
     ({"ollama_environment": {"OLLAMA_HOST": "::"}}, "Use ollama_host"),
     ({"ollama_models": [{"name": "llama 3.2"}]}, "llama3.2"),
 ])
-def test_bad_settings_are_refused(lab: Lab, variables: dict[str, object], said: str) -> None:
+def test_bad_settings_are_refused(lab: Lab, variables: dict[str, Any], said: str) -> None:
     assert said in lab.fails(lab.role("ollama", **variables))
 
 
