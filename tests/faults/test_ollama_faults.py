@@ -137,6 +137,19 @@ def test_interrupted_restart_is_made_up_for(lab: Lab) -> None:
     assert "KEEP_ALIVE=1h" in lab.on("tr '\\0' '\\n' < /proc/$(systemctl show ollama --property=MainPID --value)/environ")
 
 
+def test_former_installation_is_taken_over(lab: Lab) -> None:
+    """What upstream's install script leaves: program, libraries and a unit of its own; the models stay."""
+    lab.passes(lab.role("ollama", ollama_state="absent"))
+    lab.on("""mkdir -p /usr/local/lib/ollama/cuda_v12 && echo old > /usr/local/lib/ollama/cuda_v12/libold.so
+printf '#!/bin/sh\nexec sleep infinity\n' > /usr/local/bin/ollama && chmod +x /usr/local/bin/ollama
+printf '[Service]\nExecStart=/usr/local/bin/ollama serve\n[Install]\nWantedBy=default.target\n' > /etc/systemd/system/ollama.service
+systemctl daemon-reload && systemctl enable --now ollama""")
+    lab.passes(lab.role("ollama"))
+    assert OLD in lab.answers()
+    assert lab.on("ls /usr/local/lib/ollama", check=False) == ""
+    assert lab.on("readlink /usr/local/bin/ollama") == f"{RELEASES}/{OLD}/bin/ollama"
+
+
 def changed_tasks(output: str) -> set[str]:
     return set(re.findall(r"^TASK \[ollama : (.+?)\] \**\n(?:(?!TASK|PLAY).*\n)*?changed:", output, re.M))
 
