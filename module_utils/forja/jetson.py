@@ -66,7 +66,8 @@ def memory_mib(files: HostFiles) -> Optional[int]:
 
 
 def _module(compatible: List[str]) -> Optional[str]:
-    parts = [match.group(1) for match in (re.search(r"nvidia,.*?(p\d{4}-\d{4})", name) for name in compatible) if match]
+    # Names are like p3768-0000+p3767-0005-super: carrier board and module; only modules are in the table.
+    parts: List[str] = [part for name in compatible for part in re.findall(r"p\d{4}-\d{4}", name)]
     known = [part for part in parts if part in jetpack.MODULES]
     return (known or parts or [None])[0]
 
