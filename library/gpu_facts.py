@@ -175,17 +175,18 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
-from ..module_utils.forja import azure, gpu_survey, nvml
+from ..module_utils.forja import gpu_survey, nvml_access
 from ..module_utils.forja.host_files import HostFiles
+
+IMDS_ENDPOINT = "http://169.254.169.254"  # link-local: the same for every Azure VM
 
 
 def argument_spec() -> Dict[str, Any]:
     return {
         "root": {"type": "path", "default": "/"},
         "gather": {"type": "list", "elements": "str", "choices": list(gpu_survey.SUBSETS), "default": list(gpu_survey.SUBSETS)},
-        "imds_endpoint": {"type": "str", "default": azure.ENDPOINT},
+        "imds_endpoint": {"type": "str", "default": IMDS_ENDPOINT},
         "imds_timeout": {"type": "float", "default": 1.0},
         "nvml_timeout": {"type": "float", "default": 20.0},
     }
@@ -196,7 +197,9 @@ def binding(files: HostFiles) -> Any:
     try:
         import pynvml  # type: ignore[import-not-found]
     except ImportError:
-        interpreter = nvml.interpreter_with_binding(files)
+        from ansible.module_utils.common.respawn import has_respawned, respawn_module
+
+        interpreter = nvml_access.interpreter_with_binding(files)
         if interpreter and not has_respawned():
             respawn_module(interpreter)
         return None
@@ -205,16 +208,20 @@ def binding(files: HostFiles) -> Any:
 
 def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
     def ask_azure() -> str:
-        if files.root != "/" and params["imds_endpoint"] == azure.ENDPOINT:
+        from ..module_utils.forja import azure
+
+        if files.root != "/" and params["imds_endpoint"] == IMDS_ENDPOINT:
             raise azure.AzureError("another tree than / is read, and imds_endpoint is not set")
         return str(azure.fetch(params["imds_endpoint"], params["imds_timeout"]))
 
-    reason = "not gathered" if "nvml" not in params["gather"] else nvml.why_not(files)
+    reason = "not gathered" if "nvml" not in params["gather"] else nvml_access.why_not(files)
     if reason:
         return gpu_survey.Means(ask_azure, None, reason)
     pynvml = binding(files)
     if pynvml is None:
         return gpu_survey.Means(ask_azure, None, "no Python of this host has pynvml")
+    from ..module_utils.forja import nvml
+
     return gpu_survey.Means(ask_azure, partial(nvml.read_within, pynvml, params["nvml_timeout"]))
 
 

@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .azure_sizes import SIZES, Family
 
-ENDPOINT = "http://169.254.169.254"
 # The oldest version that has every field read here; newer services still answer it.
 QUERY = "/metadata/instance/compute?api-version=2021-02-01&format=json"
 _GPU_FAMILY = re.compile(r"standard_(nc|ncc|nd|nv|ng)\d", re.I)

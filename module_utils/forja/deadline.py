@@ -10,7 +10,11 @@ from typing import Any, Callable
 
 
 class DeadlineError(Exception):
-    """The call did not answer in time, or its process died; the message says which."""
+    """The call did not answer in time."""
+
+
+class ChildError(Exception):
+    """The call raised something, or its process died; the message says which."""
 
 
 def call(function: Callable[[], Any], seconds: float) -> Any:
@@ -41,9 +45,9 @@ def call(function: Callable[[], Any], seconds: float) -> Any:
     try:
         answer = json.loads(b"".join(parts).decode("utf-8"))
     except ValueError:
-        raise DeadlineError("the process that asked died before it answered") from None
+        raise ChildError("the process that asked died before it answered") from None
     if "error" in answer:
-        raise DeadlineError(answer["error"])
+        raise ChildError(answer["error"])
     return answer["value"]
 
 

@@ -26,6 +26,7 @@ CHIPS = {
     "GB10": ("Blackwell", "10.0"),
     "GB10B": ("Blackwell", "11.0"),
     "GB11": ("Blackwell", "10.3"),
+    "GB12": ("Blackwell", None),  # pci.ids lists the chip; nothing else is known of it
     "GB20": ("Blackwell", "12.0"),
     "GB20B": ("Blackwell", "12.1"),
     "GR1": ("Rubin", None),  # no CUDA release named its compute capability when this was written

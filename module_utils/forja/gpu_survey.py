@@ -3,10 +3,11 @@
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from . import azure, boot_state, driver_state, holders, host_platform, jetson, nvml, packages, pci, recommend
-from .deadline import DeadlineError
+from . import boot_state, driver_state, host_platform, packages, pci, recommend
 from .gpu_models import architecture_of_capability
 from .host_files import HostFiles
+
+# Readers that most hosts do not need are imported where they are used: packed modules are compiled anew at each run.
 
 SUBSETS = ("platform", "gpus", "driver", "nvml", "holders", "recommended")
 
@@ -14,8 +15,8 @@ SUBSETS = ("platform", "gpus", "driver", "nvml", "holders", "recommended")
 class Means(NamedTuple):
     """What the survey may use besides files: each returns its answer or raises its own error.
 
-    `ask_nvml` returns what nvml.read returns, or raises NvmlError or DeadlineError; None means that NVML is not to be
-    asked, for the reason in `no_nvml`. `ask_azure` returns the instance metadata's text or raises AzureError.
+    `ask_nvml` returns what nvml.read returns, or raises NvmlError, DeadlineError or ChildError; None means that NVML is
+    not to be asked, for the reason in `no_nvml`. `ask_azure` returns the instance metadata's text or raises AzureError.
     """
 
     ask_azure: Callable[[], str]
@@ -34,10 +35,14 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     known = packages.installed(files)
     azure_record = jetson_record = None
     if found.is_azure:
+        from . import azure
+
         azure_record, sentences = azure.record(means.ask_azure)
         for sentence in sentences:
             report("azure", sentence)
     if found.is_jetson:
+        from . import jetson
+
         l4t = known.get("nvidia-l4t-core")
         jetson_record, sentences = jetson.record(files, l4t.version if l4t else None)
         for sentence in sentences:
@@ -50,7 +55,8 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     for gpu in gpus:
         if gpu["vendor"] == "nvidia" and gpu["architecture"] is None and gpu["chip"] is None:
             report("gpu_unknown", "The GPU %s at %s is not in Forja's table of ids." % (gpu["pci_id"], gpu["address"]))
-    _add_jetson_gpu(files, gpus, jetson_record)
+    if jetson_record is not None:
+        _add_jetson_gpu(gpus, jetson.gpu(jetson_record, files))
 
     driver = driver_state.read(files, found.kind, gpus, known)
     for name, sentence in driver_state.problems(driver, found.kind, files):
@@ -71,10 +77,13 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     for name, sentence in sentences_by_name:
         report(name, sentence)
 
-    held = None
-    if "holders" in gather:
+    by_gpu: Dict[str, List[Dict[str, Any]]] = {}
+    if "holders" in gather and gpus:
+        from . import holders
+
         held = holders.find(files, gpus)
-        if held.hidden and gpus:
+        by_gpu = held.by_gpu
+        if held.hidden:
             report("holders_partial", "The open files of %d processes may not be read: run as root to see every holder." % held.hidden)
         if not held.finished:
             report("holders_partial", "The search for holders was stopped after 2 s; the list is not complete.")
@@ -85,7 +94,7 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
         "gpus": {"gpus": gpus, "nvswitch": scan.nvswitch, "infiniband": pci.has_infiniband(files, scan)},
         "driver": {"driver": driver, "secure_boot": secure_boot, "nouveau": boot_state.nouveau(files)},
         "nvml": {"nvml": answer},
-        "holders": {"holders": held.by_gpu if held else {}},
+        "holders": {"holders": by_gpu},
         "recommended": {"recommended": recommended},
     }
     facts_out: Dict[str, Any] = {"problems": problems}
@@ -95,12 +104,9 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     return facts_out
 
 
-def _add_jetson_gpu(files: HostFiles, gpus: List[Dict[str, Any]], record: Optional[Dict[str, Any]]) -> None:
+def _add_jetson_gpu(gpus: List[Dict[str, Any]], made: Dict[str, Any]) -> None:
     """Thor shows its GPU on PCI as well; older Jetsons only in the device tree."""
-    if record is None:
-        return
     own = next((gpu for gpu in gpus if gpu["vendor"] == "nvidia" and gpu["integrated"]), None)
-    made = jetson.gpu(record, files)
     if own is None:
         gpus.append(made)
     else:
@@ -120,14 +126,18 @@ def _ask_nvml(means: Means, gpus: List[Dict[str, Any]], kind: str, report: Calla
     nothing = {"driver_version": None, "nvml_version": None, "cuda_version": None}
     if means.ask_nvml is None:
         return dict(nothing, state="not_asked", reason=means.no_nvml)
+    from .deadline import ChildError, DeadlineError
+    from .nvml import NvmlError
+
     try:
         answer = means.ask_nvml()
     except DeadlineError as error:
         report("nvml_hangs", "NVML gave no answer (%s): the driver may be stuck, look at the kernel log for Xid and NVRM lines." % error)
         return dict(nothing, state="hangs", reason=str(error))
-    except nvml.NvmlError as error:
-        report("nvml_broken", str(error))
-        return dict(nothing, state="broken", reason=str(error))
+    except (NvmlError, ChildError) as error:
+        sentence = str(error) if isinstance(error, NvmlError) else "Asking NVML failed: %s." % error
+        report("nvml_broken", sentence)
+        return dict(nothing, state="broken", reason=sentence)
     if answer["lost"]:
         report("gpu_lost", "NVML gives no handle for GPU index %s: the GPU may be lost." % ", ".join(map(str, answer["lost"])))
     _join(gpus, answer["gpus"], kind)

@@ -40,8 +40,6 @@ def find(files: HostFiles, gpus: List[Dict[str, Any]], seconds: float = 2.0) -> 
             by_gpu[gpu["address"]] = []
             for node in gpu["device_nodes"]:
                 owner[node] = gpu["address"]
-    if not gpus:
-        return Holders({}, 0, True)
     by_gpu[SHARED] = []
     before = len(files.denied)
     end = time.time() + seconds

@@ -25,10 +25,9 @@ class HostFiles:
 
     def raw(self, path: str, limit: int = 65536, offset: int = 0) -> Optional[bytes]:
         """At most `limit` bytes of a file from `offset`; None when there is nothing to read."""
-        real = self._real(path)
         try:
             # Without O_NONBLOCK a FIFO with no writer would hold us for ever.
-            handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(self._real(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             self._note(path, error)
             return None

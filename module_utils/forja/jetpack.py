@@ -46,7 +46,7 @@ RELEASES = {
 }
 
 # JetPack: the tag of Python wheels built for it, in the Jetson AI Lab's index (pypi.jetson-ai-lab.io). From JetPack 7
-# on the server (SBSA) builds serve too.
+# on the server (SBSA) builds serve too. The tags of 7.0 and 7.1 are inferred from their CUDA 13.0.
 WHEELS = {"6.1": "cu126", "6.2": "cu126", "7.0": "cu130", "7.1": "cu130", "7.2": "cu132"}
 
 # SoC: (family, GPU architecture, compute capability)

@@ -69,7 +69,8 @@ def _module(compatible: List[str]) -> Optional[str]:
     # Names are like p3768-0000+p3767-0005-super: carrier board and module; only modules are in the table.
     parts: List[str] = [part for name in compatible for part in re.findall(r"p\d{4}-\d{4}", name)]
     known = [part for part in parts if part in jetpack.MODULES]
-    return (known or parts or [None])[0]
+    candidates = known or parts
+    return candidates[0] if candidates else None
 
 
 def _module_name(files: HostFiles, module: Optional[str], soc: Optional[str]) -> Optional[str]:

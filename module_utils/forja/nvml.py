@@ -5,12 +5,10 @@ Every value that the driver does not support, or keeps from us, is None: WSL2, v
 Only starting NVML can fail as a whole.
 """
 
-import re
 from ctypes import byref, c_uint
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from .deadline import call
-from .host_files import HostFiles
 from .pci import normal_address
 
 _UNKNOWN_CHILD = 0xFFFFFFFF  # what NVML writes for the instance ids of a process outside MIG
@@ -41,25 +39,25 @@ def read(nvml: Any) -> Dict[str, Any]:
         advice = _ADVICE.get(code) if isinstance(code, int) else None
         raise NvmlError("NVML does not start (%s)%s." % (error, ": " + advice if advice else "")) from error
     try:
-        cuda = _ask(nvml.nvmlSystemGetCudaDriverVersion)
-        count = _ask(nvml.nvmlDeviceGetCount) or 0
+        cuda = _ask(nvml, "nvmlSystemGetCudaDriverVersion")
+        count = _ask(nvml, "nvmlDeviceGetCount") or 0
         gpus: List[Dict[str, Any]] = []
         lost: List[int] = []
         for index in range(count):
-            handle = _ask(nvml.nvmlDeviceGetHandleByIndex, index)
+            handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", index)
             if handle is None:
                 lost.append(index)
             else:
                 gpus.append(_gpu(nvml, handle, index))
         return {
-            "driver_version": _text(_ask(nvml.nvmlSystemGetDriverVersion)),
-            "nvml_version": _text(_ask(nvml.nvmlSystemGetNVMLVersion)),
+            "driver_version": _text(_ask(nvml, "nvmlSystemGetDriverVersion")),
+            "nvml_version": _text(_ask(nvml, "nvmlSystemGetNVMLVersion")),
             "cuda_version": "%d.%d" % (cuda // 1000, cuda % 1000 // 10) if cuda else None,
             "gpus": gpus,
             "lost": lost,
         }
     finally:
-        _ask(nvml.nvmlShutdown)
+        _ask(nvml, "nvmlShutdown")
 
 
 def read_within(nvml: Any, seconds: float) -> Dict[str, Any]:
@@ -78,16 +76,16 @@ def read_within(nvml: Any, seconds: float) -> Dict[str, Any]:
 
 
 def _gpu(nvml: Any, handle: Any, index: int) -> Dict[str, Any]:
-    bus = _ask(nvml.nvmlDeviceGetPciInfo, handle)
-    capability = _ask(nvml.nvmlDeviceGetCudaComputeCapability, handle)
-    memory = _ask(nvml.nvmlDeviceGetMemoryInfo, handle)
-    persistence = _ask(nvml.nvmlDeviceGetPersistenceMode, handle)
-    ecc = _ask(nvml.nvmlDeviceGetEccMode, handle)
+    bus = _ask(nvml, "nvmlDeviceGetPciInfo", handle)
+    capability = _ask(nvml, "nvmlDeviceGetCudaComputeCapability", handle)
+    memory = _ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
+    persistence = _ask(nvml, "nvmlDeviceGetPersistenceMode", handle)
+    ecc = _ask(nvml, "nvmlDeviceGetEccMode", handle)
     return {
         "index": index,
         "address": normal_address(_text(bus.busId) or "") if bus is not None else None,
-        "uuid": _text(_ask(nvml.nvmlDeviceGetUUID, handle)),
-        "driver_name": _text(_ask(nvml.nvmlDeviceGetName, handle)),
+        "uuid": _text(_ask(nvml, "nvmlDeviceGetUUID", handle)),
+        "driver_name": _text(_ask(nvml, "nvmlDeviceGetName", handle)),
         "memory_mib": int(memory.total) // (1 << 20) if memory is not None else None,
         "compute_capability": "%d.%d" % tuple(capability) if capability else None,
         "persistence": bool(persistence) if persistence is not None else None,
@@ -101,7 +99,7 @@ def _processes(nvml: Any, handle: Any) -> Optional[List[Dict[str, Any]]]:
     found: List[Dict[str, Any]] = []
     answered = False
     for kind in ("Compute", "Graphics"):
-        running = _ask(getattr(nvml, "nvmlDeviceGet%sRunningProcesses" % kind, None), handle)
+        running = _ask(nvml, "nvmlDeviceGet%sRunningProcesses" % kind, handle)
         answered = answered or running is not None
         for process in running or []:
             used = getattr(process, "usedGpuMemory", None)
@@ -123,7 +121,7 @@ def _child(process: Any, name: str) -> Optional[int]:
 
 
 def _mig(nvml: Any, handle: Any) -> Dict[str, Any]:
-    mode = _ask(nvml.nvmlDeviceGetMigMode, handle)
+    mode = _ask(nvml, "nvmlDeviceGetMigMode", handle)
     if not mode:
         # Not supported: a GPU without MIG, a vGPU, or a driver before R450.
         return {"capable": False, "mode": None, "pending": None, "instances": []}
@@ -139,15 +137,15 @@ def _instances(nvml: Any, handle: Any) -> List[Dict[str, Any]]:
     """One record a GPU instance, from its list (which needs root) and from the MIG devices (which do not)."""
     found: Dict[int, Dict[str, Any]] = {}
     for index in range(_MAX_PROFILES):
-        profile = _ask(nvml.nvmlDeviceGetGpuInstanceProfileInfo, handle, index)
+        profile = _ask(nvml, "nvmlDeviceGetGpuInstanceProfileInfo", handle, index)
         if profile is None or not profile.instanceCount:
             continue
         array = (nvml.c_nvmlGpuInstance_t * profile.instanceCount)()
         count = c_uint(0)
-        if _ask(nvml.nvmlDeviceGetGpuInstances, handle, profile.id, array, byref(count)) is None:
+        if _ask(nvml, "nvmlDeviceGetGpuInstances", handle, profile.id, array, byref(count)) is None:
             continue
         for number in range(count.value):
-            info = _ask(nvml.nvmlGpuInstanceGetInfo, array[number])
+            info = _ask(nvml, "nvmlGpuInstanceGetInfo", array[number])
             if info is not None:
                 record = _blank_instance(int(info.id))
                 record["profile"] = (_text(getattr(profile, "name", None)) or "").replace("MIG ", "", 1) or None
@@ -155,19 +153,19 @@ def _instances(nvml: Any, handle: Any) -> List[Dict[str, Any]]:
                 record["memory_mib"] = int(profile.memorySizeMB)
                 record["placement"] = {"start": int(info.placement.start), "size": int(info.placement.size)}
                 found[record["gpu_instance"]] = record
-    for index in range(_ask(nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
-        device = _ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
+    for index in range(_ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
+        device = _ask(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", handle, index)
         if device is None:
             continue
-        instance = _ask(nvml.nvmlDeviceGetGpuInstanceId, device)
+        instance = _ask(nvml, "nvmlDeviceGetGpuInstanceId", device)
         if instance is None:
             continue
         record = found.setdefault(int(instance), _blank_instance(int(instance)))
-        name = _text(_ask(nvml.nvmlDeviceGetName, device)) or ""
+        name = _text(_ask(nvml, "nvmlDeviceGetName", device)) or ""
         record["devices"].append(
             {
-                "compute_instance": _ask(nvml.nvmlDeviceGetComputeInstanceId, device),
-                "uuid": _text(_ask(nvml.nvmlDeviceGetUUID, device)),
+                "compute_instance": _ask(nvml, "nvmlDeviceGetComputeInstanceId", device),
+                "uuid": _text(_ask(nvml, "nvmlDeviceGetUUID", device)),
                 "profile": name.rsplit(" MIG ", 1)[1] if " MIG " in name else None,
             }
         )
@@ -178,12 +176,10 @@ def _blank_instance(number: int) -> Dict[str, Any]:
     return {"gpu_instance": number, "profile": None, "profile_id": None, "memory_mib": None, "placement": None, "devices": []}
 
 
-def _ask(function: Optional[Callable[..., Any]], *arguments: Any) -> Any:
-    """The answer, or None for every error: not supported, no permission, a function that this driver lacks."""
-    if function is None:
-        return None
+def _ask(nvml: Any, name: str, *arguments: Any) -> Any:
+    """The answer, or None for every error: not supported, no permission, a function that driver or binding lack."""
     try:
-        return function(*arguments)
+        return getattr(nvml, name)(*arguments)
     except Exception:  # pynvml raises a class of its own for each code
         return None
 
@@ -193,25 +189,3 @@ def _text(value: Any) -> Optional[str]:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     return str(value).strip("\0 ") or None if value is not None else None
-
-
-def why_not(files: HostFiles) -> Optional[str]:
-    """The reason why asking NVML would be useless here, from files alone; None when it may answer."""
-    if files.root != "/":
-        return "another tree than / is read: NVML would describe this machine"
-    if files.exists("/dev/dxg"):
-        return None
-    if not files.exists("/proc/driver/nvidia/version") and not files.exists("/dev/nvidiactl"):
-        return "the nvidia kernel module is not loaded"
-    return None
-
-
-def interpreter_with_binding(files: HostFiles) -> Optional[str]:
-    """A Python of the distribution whose packages include pynvml, found by looking at folders: nothing is started."""
-    for base, packages in (("/usr/lib", "dist-packages"), ("/usr/local/lib", "dist-packages"), ("/usr/lib", "site-packages")):
-        for name in files.names(base):
-            if re.match(r"python3(\.\d+)?$", name) and files.exists("%s/%s/%s/pynvml.py" % (base, name, packages)):
-                interpreter = "/usr/bin/" + name
-                if files.exists(interpreter):
-                    return interpreter
-    return None

@@ -34,7 +34,7 @@ def recommend(facts: Facts) -> Tuple[Dict[str, Any], List[Tuple[str, str]]]:
     problems: List[Tuple[str, str]] = []
     nvidia = [gpu for gpu in facts.gpus if gpu["vendor"] == "nvidia"]
     driver = _driver(facts, nvidia, problems)
-    branch = _branch(facts, nvidia, driver[0])
+    branch = _branch(facts, driver[0])
     fabric = _fabric(facts, nvidia, driver[0])
     wheel = _wheel(facts, nvidia, driver[0], branch[0])
     parts = {"driver": driver, "branch": branch, "fabric_manager": fabric, "cuda_wheel": wheel}
@@ -88,7 +88,7 @@ def _driver(facts: Facts, nvidia: List[Dict[str, Any]], problems: List[Tuple[str
     return "open", "NVIDIA recommends the open module from Turing on (%s)." % usable[0]["architecture"]
 
 
-def _branch(facts: Facts, nvidia: List[Dict[str, Any]], driver: str) -> Tuple[Optional[str], str]:
+def _branch(facts: Facts, driver: str) -> Tuple[Optional[str], str]:
     if driver in ("none", "rocm"):
         return None, "No NVIDIA driver is to be installed."
     if driver == "grid":
@@ -122,7 +122,7 @@ def _wheel(facts: Facts, nvidia: List[Dict[str, Any]], driver: str, branch: Opti
         tag = jetpack.WHEELS.get(".".join(str(release).split(".")[:2])) if release else None
         if tag:
             return tag, "JetPack %s: wheels of the Jetson AI Lab index; plain ones often lack code for this GPU." % release
-        return None, "There are no current wheels for JetPack %s." % (release or "of this release")
+        return None, "No current wheels are known for JetPack %s." % (release or "of this release")
     if not nvidia:
         return None, "No NVIDIA GPU."
     loaded = _major(facts.loaded_version)

@@ -11,7 +11,6 @@ from typing import Any
 
 from plugins.module_utils.forja import azure, gpu_survey, nvml
 from plugins.module_utils.forja.host_files import HostFiles
-
 from tests.lab.machines.build import build, load
 from tests.lab.machines.fake_nvml import FakeNvml
 
