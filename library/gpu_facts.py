@@ -13,6 +13,7 @@ description:
     When an NVIDIA driver is loaded and some Python of the distribution has C(pynvml), NVML adds what only the driver knows.
   - What cannot be read is null, what is broken is a sentence under C(problems). The module fails for wrong options only.
   - Root is not needed. Without it the list of holders and of MIG instances can be incomplete.
+  - A vGPU looks like a whole GPU on PCI. Only Azure's sizes tell it; elsewhere choose the driver yourself.
 options:
   root:
     description:
