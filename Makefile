@@ -1,0 +1,47 @@
+# Every target is one to three lines; what they run is plain ansible-playbook, pytest, molecule and the linters.
+SHELL := /bin/bash
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+INVENTORY ?= inventories/lab
+LAB := ansible-playbook --inventory localhost, playbooks/lab
+
+.PHONY: help site lab lab-down test lint unit molecule faults compat verify bench lock
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+site: lab ## Build the lab and provision it, as site.yml provisions real hosts
+	@ansible-playbook site.yml
+
+lab: .venv/installed ## Start the simulated hosts
+	@$(LAB)/up.yml
+
+lab-down: .venv/installed ## Remove the simulated hosts with their images, network and keys
+	@$(LAB)/down.yml
+
+test: lint unit compat molecule ## All tests; the last line says what passed
+	@python3 tests/closing_line.py .cache/*.xml
+
+lint: .venv/installed ## ansible-lint (production), yamllint, ruff, mypy, vermin
+	@ruff check . && mypy && vermin --quiet --no-tips -t=3.6- --violations library module_utils && yamllint --strict . && ansible-lint --offline --strict
+
+unit: .venv/installed ## Tests that need no host
+	@pytest --junitxml=.cache/unit.xml tests/unit
+
+compat: .venv/installed ## The modules under Python 3.6, where one is found
+	@python3 tests/compat/run.py
+
+molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, faults, restart, verify
+	@molecule test --all
+
+verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
+	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)
+
+bench: .venv/installed ## Time the first and the second run of site.yml on one workstation
+	@python3 tests/bench/site.py
+
+lock: ## Pin requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+
+.venv/installed: requirements.lock
+	@./tests/lab/python.sh

@@ -1,0 +1,82 @@
+"""Faults on a provisioned host of molecule's lab: what breaks a run must lose nothing and say what to do."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INVENTORY = ROOT / "molecule/inventory"
+
+
+class Lab:
+    """A host of the lab, the mirror beside it, and runs of Ansible against them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on(self, command: str, *, host: str = "", check: bool = True) -> str:
+        """Runs a shell command as root on the host; returns what it printed."""
+        done = subprocess.run(["docker", "exec", f"forja-molecule-{host or self.name}", "sh", "-c", command],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([*argv, f"--inventory={INVENTORY}", f"--limit={self.name}"], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def role(self, role: str, **variables: object) -> subprocess.Popen[str]:
+        import json
+        return self.start("ansible-playbook", "tests/faults/role.yml", "--extra-vars", json.dumps({"role": role, **variables}))
+
+    def passes(self, run: subprocess.Popen[str]) -> str:
+        output, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, output
+        return output
+
+    def fails(self, run: subprocess.Popen[str]) -> str:
+        """The output of a run that must fail, its line breaks and indents folded so that sentences can be found."""
+        output, _ = run.communicate(timeout=300)
+        assert run.returncode == 2, output
+        return " ".join(output.split())
+
+    def kill_when(self, run: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+        """Kills the run here and on the host, as a power cut would, once `reached` is true."""
+        for _ in range(600):
+            if reached():
+                break
+            assert run.poll() is None, f"the run ended before it could be killed:\n{run.communicate()[0]}"
+            time.sleep(0.1)
+        else:
+            pytest.fail("the moment to kill the run never came")
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        self.on("pkill -KILL -u admin; pkill -KILL -f AnsiballZ; pkill -KILL -x tar; true")
+
+    def answers(self) -> str:
+        """The version that the running service reports, empty if it does not answer."""
+        return self.on("curl --silent --max-time 2 http://127.0.0.1:11434/api/version", check=False)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    return Lab("ws13")
+
+
+@pytest.fixture
+def slow_mirror(lab: Lab) -> Iterator[None]:
+    lab.on("echo 'limit_rate 4m;' > /etc/nginx/conf.d/slow.conf && nginx -s reload", host="mirror")
+    yield
+    lab.on("rm -f /etc/nginx/conf.d/slow.conf && nginx -s reload", host="mirror")
+
+
+@pytest.fixture
+def no_mirror(lab: Lab) -> Iterator[None]:
+    lab.on("systemctl stop nginx", host="mirror")
+    yield
+    lab.on("systemctl start nginx", host="mirror")
