@@ -23,7 +23,7 @@ options:
     default: /
   gather:
     description:
-      - What to return. C(problems) are always there.
+      - What to return. C(problems) and C(summary) are always there.
       - Leaving out V(nvml) and V(holders) saves most of the time.
     type: list
     elements: str
@@ -57,7 +57,7 @@ author: The Forja authors (@forja)
 
 EXAMPLES = r"""
 - name: Look at the GPUs
-  gpu_facts:
+  gpu_facts: {}
 
 - name: Say what was found
   ansible.builtin.debug:
@@ -170,6 +170,11 @@ ansible_facts:
           type: list
           elements: dict
           returned: always
+        summary:
+          description: All of it in one line for a person, problems first.
+          type: str
+          returned: always
+          sample: RTX 5060 (nouveau); open driver 595 recommended
 """
 
 from functools import partial

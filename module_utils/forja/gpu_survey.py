@@ -3,7 +3,7 @@
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from . import boot_state, driver_state, host_platform, packages, pci, recommend
+from . import boot_state, driver_state, gpu_summary, host_platform, packages, pci, recommend
 from .gpu_models import architecture_of_capability
 from .host_files import HostFiles
 
@@ -25,7 +25,7 @@ class Means(NamedTuple):
 
 
 def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> Dict[str, Any]:
-    """The facts, with only the subsets in `gather`, and always `problems`."""
+    """The facts, with only the subsets in `gather`, and always `problems` and `summary`."""
     problems: List[Dict[str, str]] = []
 
     def report(name: str, sentence: str) -> None:
@@ -97,7 +97,10 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
         "holders": {"holders": by_gpu},
         "recommended": {"recommended": recommended},
     }
-    facts_out: Dict[str, Any] = {"problems": problems}
+    everything: Dict[str, Any] = {"problems": problems}
+    for part in by_subset.values():
+        everything.update(part)
+    facts_out: Dict[str, Any] = {"problems": problems, "summary": gpu_summary.line(everything)}
     for subset in SUBSETS:
         if subset in gather:
             facts_out.update(by_subset[subset])

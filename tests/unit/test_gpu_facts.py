@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from plugins.module_utils.forja import azure, deadline, gpu_survey, nvml, nvml_access
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.modules import gpu_facts
+from tests.compat import run as compat
 from tests.lab.machines import match
 from tests.lab.machines.build import build, load
 from tests.lab.machines.fake_nvml import FakeNvml
@@ -46,7 +47,7 @@ def test_module_reads_another_tree(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_module_returns_what_was_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(run_module(capsys, root=str(tmp_path), gather=["platform"])["ansible_facts"]["gpu"]) == {"platform", "problems"}
+    assert set(run_module(capsys, root=str(tmp_path), gather=["platform"])["ansible_facts"]["gpu"]) == {"platform", "problems", "summary"}
 
 
 def test_module_refuses_a_root_that_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,9 +319,9 @@ def test_vanishing_files_are_no_failure(name: str, how: type[OSError], tmp_path:
 
 def test_python36_gives_the_same_facts(tmp_path: Path) -> None:
     """The oldest Python that hosts have (JetPack 4), for real, on every machine."""
-    python = os.environ.get("FORJA_PYTHON36", "/root/.pyenv/versions/3.6.15/bin/python3.6")
-    if not Path(python).exists():
-        pytest.skip(f"{python} is not here")
+    python = os.environ.get("FORJA_PYTHON36") or compat.find("3.6")
+    if python is None:
+        pytest.skip("there is no Python 3.6 here; name one in FORJA_PYTHON36")
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
         "from forja import gpu_survey, host_files, azure, jetson, nvml, holders, deadline, nvml_access\n"

@@ -9,7 +9,8 @@ import pytest
 
 from tests.lab.machines import match
 
-KEYS = {"platform", "gpus", "nvswitch", "infiniband", "driver", "secure_boot", "nouveau", "nvml", "holders", "recommended", "problems"}
+KEYS = {"platform", "gpus", "nvswitch", "infiniband", "driver", "secure_boot", "nouveau", "nvml", "holders"}
+KEYS |= {"recommended", "problems", "summary"}
 
 
 @pytest.mark.parametrize("name", match.NAMES)
