@@ -4,6 +4,9 @@
 
     build.py <machine.yml> <folder>      writes the tree below <folder>, to be read with `gpu_facts: root=<folder>`
 
+Run again it does nothing, or, when the description or this file has changed, builds anew in the same folder (which may
+be mounted somewhere). <folder>.sha256 remembers what it was built from.
+
 A description has these keys, all optional but `about`:
 
 about       what matters about the machine
@@ -29,6 +32,9 @@ nvml        what NVML answers (not in the tree): see tests/lab/machines/README.m
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -37,6 +43,8 @@ from typing import Any
 import yaml
 
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+KEYS = {"about", "kernel", "pci", "dmi", "secure_boot", "driver", "kernels", "dkms_added", "library", "packages", "modules"}
+KEYS |= {"files", "links", "folders", "processes", "imds", "nvml"}
 LICENSES = {"open": "Dual MIT/GPL", "proprietary": "NVIDIA"}
 BANNERS = {
     "open": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (dvs-builder@U22-I3-B17-04-6)\n",
@@ -73,6 +81,7 @@ class Tree:
 
 def build(machine: dict[str, Any], root: Path) -> None:
     """Write the whole tree of a machine."""
+    assert set(machine) <= KEYS, f"unknown keys: {sorted(set(machine) - KEYS)}"
     tree = Tree(root)
     tree.folder("/")
     if "kernel" in machine:
@@ -197,5 +206,27 @@ def _process(tree: Tree, pid: int, process: dict[str, Any]) -> None:
         tree.link(f"{base}/fd/{number}", node)
 
 
+def refresh(description: Path, root: Path) -> bool:
+    """Build the tree unless it stands already as described; say whether something was done."""
+    stamp = root.with_name(root.name + ".sha256")
+    wanted = hashlib.sha256(description.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return False
+    if root.exists() and any(root.iterdir()) and not stamp.exists():
+        raise SystemExit(f"{root} holds something that was not built here; take another folder.")
+    root.mkdir(parents=True, exist_ok=True)
+    stamp.write_text("")  # from now on whatever is in the folder is ours
+    for entry in root.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    build(load(description), root)
+    stamp.write_text(wanted)
+    return True
+
+
 if __name__ == "__main__":
-    build(load(Path(sys.argv[1])), Path(sys.argv[2]))
+    os.umask(0o022)  # as on a machine, anybody may read it
+    if refresh(Path(sys.argv[1]), Path(sys.argv[2])):
+        print(f"built {sys.argv[2]}")
