@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from plugins.module_utils.forja import gpu_summary
 from tests.lab.machines import match
@@ -57,3 +59,19 @@ def test_gpus_of_several_kinds(tmp_path: Path) -> None:
     assert gpu_summary.line(found) == "2 x 10de:ffff (vfio-pci), RTX 4060 Ti 16GB (nouveau)"
     found["gpus"] = [inside]
     assert gpu_summary.line(found) == "Intel GPU 8086:a7a0 (i915)"
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/detection.md").read_text()
+
+
+def test_the_page_shows_true_facts(tmp_path: Path) -> None:
+    found = re.search(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)
+    assert found, "docs/detection.md shows no facts"
+    differences = list(match.differences(yaml.safe_load(found.group(1)), match.survey("rtx3090-open", tmp_path)))
+    assert not differences, "\n".join(differences)
+
+
+def test_the_page_shows_true_lines() -> None:
+    found = re.search(r"^```\n(.*?)^```", PAGE, re.M | re.S)
+    assert found, "docs/detection.md shows no summary"
+    assert set(found.group(1).splitlines()) <= {match.expected(name)["summary"] for name in match.NAMES}
