@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NVIDIA driver of a host from its files: what is installed, what is loaded, whether they agree, where it came from."""
+
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+from . import boot_state, packages
+from .host_files import HostFiles
+from .host_platform import WSL_LIBRARIES, kernel_release
+from .kernel_modules import kernels
+
+LIBRARY_FOLDERS = (
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib/aarch64-linux-gnu/nvidia",
+    "/usr/lib/aarch64-linux-gnu/tegra",
+    "/usr/lib",
+)
+_LIBRARY = re.compile(r"\.so\.(\d+\.\d+(?:\.\d+)*)$")
+_NVRM = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)*)\s", re.M)
+_CARRIER = re.compile(r"libnvidia-(compute|ml1)|nvidia-(driver|dkms|kernel|open|headless)|linux-modules-nvidia|cuda-drivers")
+
+
+def read(files: HostFiles, platform_kind: str, gpus: List[Dict[str, Any]], found: Dict[str, packages.Package]) -> Dict[str, Any]:
+    """The `driver` record; `found` are the installed packages."""
+    running = kernel_release(files)
+    loaded, loaded_flavour = _loaded(files)
+    library, library_path = _library(files, wsl=platform_kind in ("wsl1", "wsl2"))
+    per_kernel = [] if platform_kind in ("wsl1", "wsl2", "container") else kernels(files, running)
+    here = next((kernel for kernel in per_kernel if kernel["running"]), None)
+    driver_packages = {name: package for name, package in found.items() if name != "nvidia-l4t-core"}
+    module = here["version"] if here and here["module"] else None
+    installed = module or _package_version(driver_packages) or library
+    reasons = _reboot_reasons(files, loaded, library, module, gpus, bool(installed))
+    return {
+        "installed_version": installed,
+        "loaded_version": loaded,
+        "library_version": library,
+        "library_path": library_path,
+        "flavour": loaded_flavour or (here or {}).get("flavour") or _package_flavour(driver_packages),
+        "source": _source(files, platform_kind, driver_packages, library_path, found),
+        "mismatch": bool(loaded and library and loaded != library),
+        "packages": {name: package.version for name, package in sorted(driver_packages.items())},
+        "kernels": per_kernel,
+        "kernel_headers": here["headers"] if here else None,
+        "rocm_version": files.word("/opt/rocm/.info/version"),
+        "reboot_required": bool(reasons),
+        "reboot_reasons": reasons,
+    }
+
+
+def problems(driver: Dict[str, Any], platform_kind: str, files: HostFiles) -> List[Tuple[str, str]]:
+    """What a person should do about the driver, as pairs of a name and a sentence."""
+    found: List[Tuple[str, str]] = []
+    if driver["mismatch"]:
+        found.append(
+            (
+                "driver_mismatch",
+                "The kernel has NVIDIA %s loaded while the libraries are %s: reboot, or stop all users of the GPUs and reload "
+                "the modules." % (driver["loaded_version"], driver["library_version"]),
+            )
+        )
+    if platform_kind == "wsl2":
+        for folder in LIBRARY_FOLDERS:
+            if files.exists(folder + "/libnvidia-ml.so.1"):
+                found.append(
+                    (
+                        "wsl_shadowed_library",
+                        "%s/libnvidia-ml.so.1 hides the driver that Windows provides in %s: remove the Linux driver packages."
+                        % (folder, WSL_LIBRARIES),
+                    )
+                )
+    for kernel in driver["kernels"]:
+        if kernel["dkms"] in ("added", "built") and driver["installed_version"]:
+            found.append(
+                (
+                    "dkms_not_installed",
+                    "DKMS has NVIDIA %s only as '%s' for kernel %s: install that kernel's headers and run dkms autoinstall."
+                    % (kernel["dkms_version"], kernel["dkms"], kernel["release"]),
+                )
+            )
+    return found
+
+
+def _loaded(files: HostFiles) -> Tuple[Optional[str], Optional[str]]:
+    banner = files.text("/proc/driver/nvidia/version", 4096) or ""
+    match = _NVRM.search(banner)
+    version = files.word("/sys/module/nvidia/version") or (match.group(1) if match else None)
+    flavour = None
+    if match:
+        flavour = "open" if "Open Kernel Module" in banner.split("\n")[0] else "proprietary"
+    return version, flavour
+
+
+def _library(files: HostFiles, wsl: bool) -> Tuple[Optional[str], Optional[str]]:
+    """Version and real path of libnvidia-ml.so.1. WSL's has no version in its name: the driver is that of Windows."""
+    for folder in (WSL_LIBRARIES,) if wsl else LIBRARY_FOLDERS:
+        path = folder + "/libnvidia-ml.so.1"
+        if files.exists(path):
+            real = files.resolve(path)
+            match = _LIBRARY.search(real)
+            return (match.group(1) if match else None), real
+    return None, None
+
+
+def _package_version(found: Dict[str, packages.Package]) -> Optional[str]:
+    versions = [packages.upstream_version(package.version) for name, package in sorted(found.items()) if _CARRIER.match(name)]
+    real = [version for version in versions if re.match(r"\d{3}\.\d+", version)]
+    return real[0] if real else None
+
+
+def _package_flavour(found: Dict[str, packages.Package]) -> Optional[str]:
+    names = [name for name in found if re.match(r"nvidia-(dkms|kernel|open|headless|driver)|linux-modules-nvidia|cuda-drivers", name)]
+    if not names:
+        return None
+    return "open" if any("open" in name for name in names) else "proprietary"
+
+
+def _source(
+    files: HostFiles, kind: str, drivers: Dict[str, packages.Package], library: Optional[str], found: Dict[str, packages.Package]
+) -> Optional[str]:
+    """Where the driver came from. dpkg does not record the repository: maintainer and version suffix tell it."""
+    if kind in ("wsl1", "wsl2"):
+        return "wsl" if library else None
+    if "nvidia-l4t-core" in found or files.exists("/etc/nv_tegra_release"):
+        return "l4t"
+    carriers = [package for name, package in drivers.items() if _CARRIER.match(name)]
+    if carriers:
+        if any("nvidia.com" in package.maintainer.lower() for package in carriers):
+            return "nvidia_repository"
+        # Canonical's updates to a release carry its number; NVIDIA's own builds for Ubuntu end in -0ubuntu1 or -1ubuntu1.
+        if any(re.search(r"ubuntu\d+\.\d\d\.\d\d|~deb\d+|\.\d\d\.\d\d\.\d+$", package.version) for package in carriers):
+            return "distribution"
+        return "nvidia_repository" if _has_cuda_repository(files) else "distribution"
+    if files.exists("/usr/bin/nvidia-uninstall") or files.exists("/usr/bin/nvidia-installer"):
+        return "run"
+    if library and _has_cuda_repository(files):
+        return "nvidia_repository"
+    return None
+
+
+def _has_cuda_repository(files: HostFiles) -> bool:
+    places = [("/etc/apt/sources.list.d", (".list", ".sources")), ("/etc/yum.repos.d", (".repo",))]
+    for folder, endings in places:
+        for name in files.names(folder):
+            text = files.text("%s/%s" % (folder, name)) if name.endswith(endings) else None
+            if "developer.download.nvidia.com/compute/cuda/repos" in (text or ""):
+                return True
+    return False
+
+
+def _reboot_reasons(
+    files: HostFiles, loaded: Optional[str], library: Optional[str], module: Optional[str], gpus: List[Dict[str, Any]], installed: bool
+) -> List[str]:
+    reasons: List[str] = []
+    if loaded and library and loaded != library:
+        reasons.append("the loaded module is %s, the libraries are %s" % (loaded, library))
+    if loaded and module and loaded != module:
+        reasons.append("the loaded module is %s, the one on disk is %s" % (loaded, module))
+    taken = [str(gpu["address"]) for gpu in gpus if gpu["vendor"] == "nvidia" and gpu["driver"] in boot_state.NOUVEAU_DRIVERS]
+    if installed and taken:
+        reasons.append("nouveau still holds %s although the NVIDIA driver is installed" % ", ".join(taken))
+    for path in ("/run/reboot-required", "/var/run/reboot-required"):
+        if files.exists(path):
+            names = sorted(set((files.text("/run/reboot-required.pkgs") or "").split()))
+            reasons.append("the system asks for it" + (" because of %s" % ", ".join(names[:8]) if names else ""))
+            break
+    return reasons

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether NVML can be asked on a host, and by which Python; told from files, so that nothing is loaded in vain."""
+
+import re
+from typing import Optional
+
+from .host_files import HostFiles
+
+
+def why_not(files: HostFiles) -> Optional[str]:
+    """The reason why asking NVML would be useless here, from files alone; None when it may answer."""
+    if files.root != "/":
+        return "another tree than / is read: NVML would describe this machine"
+    if files.exists("/dev/dxg"):
+        return None
+    if not files.exists("/proc/driver/nvidia/version") and not files.exists("/dev/nvidiactl"):
+        return "the nvidia kernel module is not loaded"
+    return None
+
+
+def interpreter_with_binding(files: HostFiles) -> Optional[str]:
+    """A Python of the distribution whose packages include pynvml, found by looking at folders: nothing is started."""
+    for base, packages in (("/usr/lib", "dist-packages"), ("/usr/local/lib", "dist-packages"), ("/usr/lib", "site-packages")):
+        for name in files.names(base):
+            if re.match(r"python3(\.\d+)?$", name) and files.exists("%s/%s/%s/pynvml.py" % (base, name, packages)):
+                interpreter = "/usr/bin/" + name
+                if files.exists(interpreter):
+                    return interpreter
+    return None

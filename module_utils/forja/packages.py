@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Driver packages as dpkg's own status file lists them; no program is started."""
+
+import re
+from typing import Dict, NamedTuple
+
+from .host_files import HostFiles
+
+STATUS = "/var/lib/dpkg/status"
+_DRIVER = re.compile(
+    rb"^Package: ((?:nvidia|libnvidia|cuda-drivers|linux-modules-nvidia|linux-objects-nvidia|xserver-xorg-video-nvidia"
+    rb"|firmware-nvidia|amdgpu-dkms)[^\n]*)\n((?:[^\n]+\n)*)",
+    re.M,
+)
+# Not part of the driver, though named alike.
+_OTHERS = re.compile(r"nvidia-(container|cuda-|l4t|cudnn|nsight|jetpack|profiler|visual|vaapi|docker)|libnvidia-(container|l4t)")
+
+
+class Package(NamedTuple):
+    """One installed package."""
+
+    version: str
+    maintainer: str
+
+
+def installed(files: HostFiles) -> Dict[str, Package]:
+    """The installed driver packages and nvidia-l4t-core, by name. Empty where dpkg is not used."""
+    found: Dict[str, Package] = {}
+    status = files.raw(STATUS, 64 * 1024 * 1024)
+    for match in _DRIVER.finditer((status or b"") + b"\n"):
+        name = match.group(1).decode("utf-8", "replace").strip()
+        if _OTHERS.match(name) and name != "nvidia-l4t-core":
+            continue
+        fields = dict(re.findall(r"^([A-Za-z-]+): (.*)$", match.group(2).decode("utf-8", "replace"), re.M))
+        if fields.get("Status", "").split()[-1:] == ["installed"]:
+            found[name] = Package(fields.get("Version", ""), fields.get("Maintainer", ""))
+    return found
+
+
+def upstream_version(version: str) -> str:
+    """NVIDIA's own version in a package version: 580.126.20 for 1:580.126.20-0ubuntu0.24.04.1."""
+    return re.sub(r"^\d+:", "", version).split("-")[0]

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which driver a host should have, from its facts. Pure: facts in, values with a reason for each out."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from . import jetpack
+from .gpu_models import older_than
+
+# NVIDIA's driver branches of autumn 2026 (docs.nvidia.com/datacenter/tesla, supported drivers):
+PRODUCTION = "595"  # production branch until March 2027, CUDA 13.2
+LAST_FOR_VOLTA = "580"  # long-term branch until June 2028, CUDA 13.0; the last with Maxwell, Pascal and Volta
+GRID = {"NVIDIA A10": "570", "NVIDIA Tesla M60": "535"}  # vGPU 18 and vGPU 16; anything newer gets PRODUCTION (vGPU 20)
+# Python wheels of PyTorch: CUDA 13 wheels want a driver of 580 or newer and have no code for GPUs before Turing.
+NEW_WHEEL, NEW_WHEEL_DRIVER = "cu130", 580
+OLD_WHEEL, OLD_WHEEL_DRIVER = "cu126", 525
+BLACKWELL_WHEEL, BLACKWELL_WHEEL_DRIVER = "cu128", 570  # the first wheels with code for Blackwell
+
+Choice = Tuple[Optional[Any], str]
+
+
+class Facts(NamedTuple):
+    """What the rules look at; the records are those that gpu_facts returns."""
+
+    kind: str
+    gpus: List[Dict[str, Any]]
+    azure: Optional[Dict[str, Any]]
+    jetson: Optional[Dict[str, Any]]
+    nvswitch: int
+    loaded_version: Optional[str]
+
+
+def recommend(facts: Facts) -> Tuple[Dict[str, Any], List[Tuple[str, str]]]:
+    """The `recommended` record (each value with its reason under `reasons`), and the problems as name and sentence."""
+    problems: List[Tuple[str, str]] = []
+    nvidia = [gpu for gpu in facts.gpus if gpu["vendor"] == "nvidia"]
+    driver = _driver(facts, nvidia, problems)
+    branch = _branch(facts, driver[0])
+    fabric = _fabric(facts, nvidia, driver[0])
+    wheel = _wheel(facts, nvidia, driver[0], branch[0])
+    parts = {"driver": driver, "branch": branch, "fabric_manager": fabric, "cuda_wheel": wheel}
+    record: Dict[str, Any] = {name: value for name, (value, _reason) in parts.items()}
+    record["reasons"] = {name: reason for name, (_value, reason) in parts.items()}
+    return record, problems
+
+
+def _driver(facts: Facts, nvidia: List[Dict[str, Any]], problems: List[Tuple[str, str]]) -> Tuple[str, str]:
+    given = [gpu for gpu in facts.gpus if gpu["driver"] == "vfio-pci"]
+    usable = [gpu for gpu in nvidia if gpu["driver"] != "vfio-pci"]
+    if facts.kind in ("wsl2", "wsl1"):
+        return "none", "WSL: the driver is that of Windows, a Linux driver here would hide it."
+    if facts.kind == "jetson":
+        return "none", "Jetson: the driver is part of L4T and is updated with JetPack only."
+    if facts.kind == "container":
+        return "none", "Container: the driver belongs on the machine that runs it."
+    size = facts.azure if facts.azure and facts.azure["driver"] else None
+    if size and size["driver"] == "none":
+        return "none", "Azure size %s: %s" % (size["size"], size["note"] or "it has no GPU that Linux can drive")
+    if size and size["driver"] in ("grid", "rocm"):
+        why = size["note"] or "its GPU is an %s" % size["gpu_model"]
+        return str(size["driver"]), "Azure size %s: %s." % (size["size"], why)
+    if not usable:
+        if given:
+            return "none", "Every GPU is bound to vfio-pci: it belongs to virtual machines, not to this host."
+        if any(gpu["vendor"] == "amd" and _is_accelerator(gpu) for gpu in facts.gpus):
+            names = sorted({str(gpu["name"]) for gpu in facts.gpus if gpu["vendor"] == "amd"})
+            return "rocm", "%s computes with AMD's ROCm." % ", ".join(names)
+        if facts.gpus:
+            return "none", "No NVIDIA GPU and no AMD accelerator here: the kernel's own drivers serve."
+        return "none", "No GPU was found."
+    ancient = [gpu for gpu in usable if gpu["architecture"] == "before Maxwell"]
+    old = [gpu for gpu in usable if older_than(gpu["architecture"], "Turing")]
+    new = [gpu for gpu in usable if not older_than(gpu["architecture"], "Blackwell")]
+    if len(ancient) == len(usable):
+        return "none", "No driver branch that is still maintained supports %s." % ancient[0]["name"]
+    if old and new:
+        sentence = "%s needs the proprietary module, %s works with the open one only: one host cannot drive both." % (
+            old[0]["name"],
+            new[0]["name"],
+        )
+        problems.append(("driver_conflict", sentence + " Bind one of them to vfio-pci or take it out."))
+        return "none", sentence
+    if old:
+        return "proprietary", "%s (%s) is older than Turing, which the open module needs." % (old[0]["name"], old[0]["architecture"])
+    if any(gpu["architecture"] is None for gpu in usable):
+        return "open", "The GPU is not in the table of ids; what is newer than the table works with the open module."
+    if new:
+        return "open", "%s (%s) works with the open module only." % (new[0]["name"], new[0]["architecture"])
+    return "open", "NVIDIA recommends the open module from Turing on (%s)." % usable[0]["architecture"]
+
+
+def _branch(facts: Facts, driver: str) -> Tuple[Optional[str], str]:
+    if driver in ("none", "rocm"):
+        return None, "No NVIDIA driver is to be installed."
+    if driver == "grid":
+        model = (facts.azure or {}).get("gpu_model") or ""
+        branch = GRID.get(model, PRODUCTION)
+        return branch, "Microsoft's GRID build for %s is of this branch; the host's vGPU software sets it, not NVIDIA's calendar." % model
+    if driver == "proprietary":
+        return LAST_FOR_VOLTA, "R580 is the last branch for Maxwell, Pascal and Volta, maintained until June 2028."
+    return PRODUCTION, "R595 is the production branch, maintained until March 2027."
+
+
+def _fabric(facts: Facts, nvidia: List[Dict[str, Any]], driver: str) -> Tuple[bool, str]:
+    if driver not in ("open", "proprietary"):
+        return False, "No NVIDIA data-center driver is to be installed."
+    if facts.azure and facts.azure["fabric"] == "imex":
+        return False, "GB200 and GB300 reach their NVLink switches through IMEX, not through the fabric manager of the host."
+    if facts.nvswitch:
+        return True, "%d NVSwitches are on the PCI bus; without the fabric manager CUDA ends with error 802." % facts.nvswitch
+    if facts.azure and facts.azure["fabric"] == "fabric_manager":
+        return True, "The Azure size %s joins its GPUs with NVSwitches." % facts.azure["size"]
+    # The switches of these boards are behind ConnectX bridges and have no PCI function of NVIDIA's.
+    boards = [gpu for gpu in nvidia if gpu["chip"] in ("GB100", "GB110") and _is_hgx(gpu)]
+    if len(boards) >= 8:
+        return True, "Eight %s are an HGX board, whose NVSwitches PCI does not show (inferred, not tested)." % boards[0]["name"]
+    return False, "No NVSwitch: PCIe cards and NVLink bridges need no fabric manager."
+
+
+def _wheel(facts: Facts, nvidia: List[Dict[str, Any]], driver: str, branch: Optional[str]) -> Tuple[Optional[str], str]:
+    if facts.kind == "jetson":
+        release = (facts.jetson or {}).get("jetpack")
+        tag = jetpack.WHEELS.get(".".join(str(release).split(".")[:2])) if release else None
+        if tag:
+            return tag, "JetPack %s: wheels of the Jetson AI Lab index; plain ones often lack code for this GPU." % release
+        return None, "No current wheels are known for JetPack %s." % (release or "of this release")
+    if not nvidia:
+        return None, "No NVIDIA GPU."
+    loaded = _major(facts.loaded_version)
+    version, which = (loaded, "the loaded driver") if loaded else (_major(branch), "the recommended branch")
+    old = [gpu for gpu in nvidia if older_than(gpu["architecture"], "Turing")]
+    blackwell = [gpu for gpu in nvidia if gpu["architecture"] and not older_than(gpu["architecture"], "Blackwell")]
+    if version is None and facts.kind not in ("wsl2", "container"):
+        return None, "No NVIDIA driver is to be installed."
+    if old:
+        return OLD_WHEEL, "CUDA 13 wheels have no code for GPUs before Turing."
+    if version is None:
+        return NEW_WHEEL, "Taken for a driver of 580 or newer, which was not asked; an older one wants %s." % OLD_WHEEL
+    if version >= NEW_WHEEL_DRIVER:
+        return NEW_WHEEL, "CUDA 13 wheels run on drivers from 580 on (%s is %d)." % (which, version)
+    if blackwell:
+        if version >= BLACKWELL_WHEEL_DRIVER:
+            return BLACKWELL_WHEEL, "%s is %d, too old for CUDA 13, and Blackwell needs 12.8." % (which.capitalize(), version)
+        return None, "%s is %d; wheels for Blackwell need %d or newer." % (which.capitalize(), version, BLACKWELL_WHEEL_DRIVER)
+    if version >= OLD_WHEEL_DRIVER:
+        return OLD_WHEEL, "%s is %d: CUDA 12 wheels run on it, CUDA 13 wheels want 580." % (which.capitalize(), version)
+    return None, "%s is %d; every current wheel needs %d or newer." % (which.capitalize(), version, OLD_WHEEL_DRIVER)
+
+
+def _major(version: Optional[str]) -> Optional[int]:
+    head = (version or "").split(".")[0]
+    return int(head) if head.isdigit() else None
+
+
+def _is_hgx(gpu: Dict[str, Any]) -> bool:
+    # Grace-Blackwell boards have the same chips and no host fabric manager.
+    return not any(word in str(gpu["name"]) for word in ("GB200", "GB300"))
+
+
+def _is_accelerator(gpu: Dict[str, Any]) -> bool:
+    return any(word in str(gpu["name"]) for word in ("Instinct", "PRO V"))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The role gpu_detect in a real run: one host for each of some machines, all of them folders of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab.machines import match
+from tests.lab.machines.build import build, load
+
+REPO = Path(__file__).resolve().parents[2]
+# NVML is not asked about another tree, so what only NVML knows is not in the lines.
+LINES = {
+    "broken-mismatch": "2 problems (driver mismatch, dkms not installed); L40S (nvidia 580.95.05 open); reboot required",
+    "container-with-gpu": "Container: L40S (nvidia 550.163.01 open)",
+    "jetson-thor-jp71": "Jetson T5000 (nvidia 580.00 open), JetPack 7.1",
+    "no-gpu": "no GPU",
+    "rtx5060-nouveau": "RTX 5060 (nouveau); open driver 595 recommended",
+    "wsl2-shadowed": "1 problem (wsl shadowed library); WSL2: GPU of the Windows host (driver of Windows)",
+}
+MACHINES = sorted(LINES)
+ALLOWED = ["bare_metal", "wsl2"]
+PLAYS = [
+    {"hosts": "all", "gather_facts": False, "roles": [{"role": "gpu_detect", "gpu_detect_group": True}]},
+    {
+        "hosts": "gpu_platform_bare_metal",
+        "gather_facts": False,
+        "tasks": [{"name": "Grouped", "ansible.builtin.debug": {"msg": "grouped"}}],
+    },
+    # The facts are there: a folder that is not there would make the module fail.
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "roles": [{"role": "persona", "gpu_detect_root": "/nonexistent", "gpu_detect_requires": ALLOWED}],
+    },
+]
+
+
+class Told:
+    """What a run printed."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) .* failed=(\d+)", output, re.M)
+        self.changed = {host for host, changed, _failed in recap if changed != "0"}
+        self.failed = {host for host, _changed, failed in recap if failed != "0"}
+
+    def of(self, task: str, host: str) -> str:
+        """The last message of a task about a host."""
+        block = re.split(r"^(?:TASK|PLAY) ", self.output.split(f"{task}] ***")[-1], flags=re.M)[0]
+        found = re.search(rf"^(?:ok|fatal|skipping): \[{host}\].*\n((?:    .*\n|\[.*\n)*)", block, re.M)
+        return " ".join(found.group(1).split()) if found else ""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    folder = tmp_path_factory.mktemp("detect")
+    hosts: dict[str, Any] = {}
+    for name in MACHINES:
+        build(load(match.MACHINES / name / "machine.yml"), folder / name)
+        hosts[name] = {"gpu_detect_root": str(folder / name)}
+    there = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": there}}))
+    (folder / "play.yml").write_text(yaml.safe_dump(PLAYS))
+    tasks = folder / "roles/persona/tasks/main.yml"
+    tasks.parent.mkdir(parents=True)
+    tasks.write_text(yaml.safe_dump([{"name": "Detect", "ansible.builtin.import_role": {"name": "gpu_detect"}}]))
+    ours = {"ANSIBLE_CONFIG": str(REPO / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(REPO / "roles"), "ANSIBLE_NOCOLOR": "1"}
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", "hosts.yml", "play.yml"]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **ours, "COLUMNS": "400"}, capture_output=True, text=True, check=False)
+    return Told(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_summary_has_the_line_of_the_machine(told: Told, name: str) -> None:
+    line = re.search(rf"^{name}\n +gpu +(.*)$", told.output, re.M)
+    assert line, told.output
+    assert line.group(1) == LINES[name]
+
+
+def test_hosts_are_grouped_by_platform(told: Told) -> None:
+    assert {name for name in MACHINES if "grouped" in told.of("Grouped", name)} == {"broken-mismatch", "no-gpu", "rtx5060-nouveau"}
+
+
+def test_only_other_platforms_are_refused_and_nothing_changes(told: Told) -> None:
+    assert told.failed == {"container-with-gpu", "jetson-thor-jp71"}, told.output
+    assert told.changed == set()
+
+
+def test_a_refusal_says_who_what_why_and_what_to_do(told: Told) -> None:
+    message = told.of("Refuse a platform that cannot be", "container-with-gpu")
+    assert "persona cannot be on container-with-gpu, which is a container (/.dockerenv exists)" in message
+    assert "It is for a physical machine or WSL2." in message
+    assert "Provision the machine that runs the container" in message
+    assert "Its driver and libraries are part of JetPack." in told.of("Refuse a platform that cannot be", "jetson-thor-jp71")
+
+
+def test_problems_are_told_with_what_to_do(told: Told) -> None:
+    assert "reboot, or stop all users of the GPUs" in told.of("Say what a person should look at", "broken-mismatch")
+    assert told.of("Say what a person should look at", "no-gpu") == ""
