@@ -148,7 +148,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja import driver_host, driver_packages
 from ..module_utils.forja.apt_packages import State, plan, wanted
-from ..module_utils.forja.driver_plan import DriverError, Wish, decide, reboot_reasons, remove
+from ..module_utils.forja.driver_plan import decide, reboot_reasons, remove
+from ..module_utils.forja.driver_rules import DriverError, Wish
 from ..module_utils.forja.host_files import HostFiles
 
 INITRAMFS = (["/usr/sbin/update-initramfs", "-u", "-k", "all"], ["/usr/bin/dracut", "--force", "--regenerate-all"])

@@ -8,12 +8,13 @@ from . import driver_packages as names
 from . import packages
 from .apt import Run
 from .apt_packages import gather
-from .driver_plan import Host
+from .driver_rules import Host
 from .host_files import HostFiles
 from .kernel_modules import kernels
 
 MOK_KEYS = ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub")  # Ubuntu's and everybody else's
 UNLIKE = ("libcuda1", "libcudadebugger1")  # of the driver, though not named like it
+OUR_HOLD = "/etc/apt/apt.conf.d/52forja-nvidia-driver"
 OUR_SOURCE = "/etc/apt/sources.list.d/forja-nvidia-driver.sources"
 # NVIDIA's own packages for Debian depend on some of contrib.
 NEEDED = {"distribution": ("contrib", "non-free", "non-free-firmware"), "nvidia": ("contrib",)}
@@ -87,7 +88,8 @@ def read(run: Run, files: HostFiles, distribution: str, version: str, architectu
     status = files.raw(packages.STATUS, 64 * 1024 * 1024) or b""
     present = [name for name in dict.fromkeys(metas) if ("\nPackage: %s\nStatus: install ok installed\n" % name).encode() in b"\n" + status]
     wanted = candidates(distribution, architecture, releases, sorted(installed), branches)
-    return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok_state(run, files)[0], tuple(present))
+    return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok_state(run, files)[0], tuple(present),
+                files.exists(OUR_HOLD))
 
 
 def components(run: Run) -> List[Component]:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.module_utils.forja import driver_host, driver_packages
-from plugins.module_utils.forja.driver_plan import Decision, DriverError, Host, Wish, decide, reboot_reasons, remove, works
+from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, works
+from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.modules import nvidia_driver_plan
 from tests.lab.machines import match
@@ -109,6 +110,18 @@ def test_every_machine_of_the_lab(machines: dict[str, Any], name: str) -> None:
 ])
 def test_what_is_asked_for(machines: dict[str, Any], name: str, host: Host, wish: Wish, told: str) -> None:
     assert outcome(machines[name], host, wish).startswith(told)
+
+
+def test_a_driver_that_we_set_up_stays_complete(machines: dict[str, Any]) -> None:
+    """Neither branch nor flavour changes, but a kernel that came since gets its module; what stands in the way is a note, not an error."""
+    driver = {**machines["rtx3090-open"]["driver"], "source": "nvidia_repository", "flavour": "proprietary"}
+    facts = {**machines["rtx3090-open"], "driver": driver, "secure_boot": False}
+    host = TRIXIE._replace(ours=True, kernels=[("6.12.43+deb13-amd64", True), ("6.12.48+deb13-amd64", True)])
+    plan = decide(facts, host, Wish())
+    assert (plan.action, plan.source, plan.branch, plan.flavour, plan.kernels[-1]) == (
+        "install", "nvidia", "580", "proprietary", "6.12.48+deb13-amd64")
+    stuck = decide(facts, host._replace(kernels=[("6.12.48+deb13-amd64", False)]), Wish())
+    assert (stuck.action, len(stuck.notes)) == ("keep", 1)
 
 
 def test_a_grid_branch_is_not_refused_as_ended(machines: dict[str, Any]) -> None:
