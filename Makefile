@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 INVENTORY ?= inventories/lab
 LAB := ansible-playbook --inventory localhost, playbooks/lab
 
-.PHONY: help site lab lab-down test lint unit molecule faults compat verify bench lock
+.PHONY: help site lab lab-down test test-slow lint unit molecule faults compat verify bench lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: ## All tests; the last line says what passed
 	@rm -rf .cache
 	@$(MAKE) --no-print-directory lint unit compat molecule
 	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml .cache/faults.xml
+
+test-slow: lab ## Build NVIDIA's module for a kernel of Debian's in the lab's hosts; they keep both, so run `make lab-down` after it
+	@pytest -s tests/slow
 
 lint: .venv/installed ## ansible-lint (production), yamllint, ruff, mypy, vermin
 	@ruff check . && mypy && vermin --quiet --no-tips -t=3.6- --violations library module_utils && yamllint --strict . && ansible-lint --offline --strict

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import nvidia_repository
 from publish_model import CONFIG, MANIFEST, publish, push
 
 HERE = Path(__file__).parent
@@ -207,6 +208,7 @@ def main(name: str) -> None:
     authority = make_authority(name)
     variables: dict[str, object] = {
         **make_docker_repository(),
+        **nvidia_repository.make(run, WEB, ARCHITECTURE),
         "ollama_checksums": {version: {ARCHITECTURE: make_ollama(version, f"{name}:5000")} for version in OLLAMA_RELEASES},
         "lab_models": fill_registry(),
     }

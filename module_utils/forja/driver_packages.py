@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What NVIDIA's driver is called in each source: names of packages by distribution, branch, flavour and purpose. Data, no decisions.
+
+NVIDIA's names are from its driver installation guide of 2026, Canonical's and Debian's from their archives.
+"""
+
+import re
+from typing import List, NamedTuple
+
+# Branches that NVIDIA no longer maintains (supported drivers, autumn 2026), and the first that has no proprietary module any more.
+ENDED = ("470", "525", "535", "550", "560", "565", "570", "575")
+LAST_PROPRIETARY = 610
+MAINTAINED = ("595", "580")  # what to take of an archive that lacks the recommended one, best first
+# The first branch that knows an architecture; older ones know all branches named here.
+FIRST_BRANCH = {"Ada": 525, "Hopper": 525, "Blackwell": 570}
+DEBIAN_BRANCH = {"12": "535", "13": "550"}
+RENAMED = 590  # from here on the packages of NVIDIA's repository for Ubuntu have no branch in their names
+# Of the driver's packages those whose version is not the driver's.
+OWN_VERSION = re.compile(r"linux-(modules|objects|signatures)-nvidia|nvidia-(driver-pinning|legacy-check|support|installer-cleanup)"
+                         r"|nvidia-kernel-common$|nvidia-modprobe$|nvidia-settings$|libnvidia-egl-|nvidia-prime")
+# Others may use these too: they go when nothing needs them any more.
+LEFT_TO_APT = re.compile(r"nvidia-(support|installer-cleanup|legacy-check|kernel-common|modprobe|settings|prime)|libnvidia-egl-")
+
+
+class Names(NamedTuple):
+    """`set` is installed with one version; `others` have versions of their own; `wrong` must not stay beside them."""
+
+    set: List[str]
+    others: List[str]
+    wrong: List[str]
+
+
+def of_debian(flavour: str, graphics: bool) -> Names:
+    modules = {"open": "nvidia-open-kernel-dkms", "proprietary": "nvidia-kernel-dkms"}
+    module = modules.pop(flavour)
+    set_ = [module, "firmware-nvidia-gsp", "libcuda1", "libnvidia-ml1", "nvidia-smi"] + (["nvidia-driver"] if graphics else [])
+    return Names(set_, ["nvidia-persistenced"], sorted(modules.values()))
+
+
+def of_nvidia_for_debian(flavour: str, graphics: bool) -> Names:
+    modules = {"open": "nvidia-kernel-open-dkms", "proprietary": "nvidia-kernel-dkms"}
+    whole = {"open": "nvidia-open", "proprietary": "cuda-drivers"}
+    module, all_ = modules.pop(flavour), whole.pop(flavour)
+    set_ = ["nvidia-driver-cuda", module, "nvidia-persistenced"] + ([all_] if graphics else [])
+    return Names(set_, [], sorted(modules.values()) + sorted(whole.values()))
+
+
+def of_nvidia_for_ubuntu(flavour: str, graphics: bool, branch: str) -> Names:
+    suffix = "" if int(branch) >= RENAMED else "-" + branch
+    modules = {"open": "nvidia-dkms%s-open" % suffix, "proprietary": "nvidia-dkms%s" % suffix}
+    whole = {"open": "nvidia-open" + suffix, "proprietary": "cuda-drivers" + suffix}
+    module, all_ = modules.pop(flavour), whole.pop(flavour)
+    # nvidia-utils has nvidia-smi, nvidia-compute-utils the persistence daemon.
+    set_ = ["libnvidia-compute" + suffix, module, "nvidia-utils" + suffix, "nvidia-compute-utils" + suffix]
+    return Names(set_ + ([all_] if graphics else []), [], sorted(modules.values()) + sorted(whole.values()))
+
+
+def series(flavour: str, graphics: bool, branch: str) -> str:
+    """The middle of Canonical's names: -server is the one for data centers, which has no desktop part."""
+    return branch + ("" if graphics else "-server") + ("-open" if flavour == "open" else "")
+
+
+def of_ubuntu(flavour: str, graphics: bool, branch: str, kernels: List[str], kernel_flavours: List[str]) -> Names:
+    """With modules that Canonical built and signed; `kernels` are releases for which there is one."""
+    name = series(flavour, graphics, branch)
+    plain = branch + ("" if graphics else "-server")
+    set_ = ["nvidia-%s-%s" % ("driver" if graphics else "headless-no-dkms", name), "nvidia-utils-" + plain, "nvidia-compute-utils-" + plain]
+    modules = ["linux-modules-nvidia-%s-%s" % (name, end) for end in kernels + kernel_flavours]
+    other = series("proprietary" if flavour == "open" else "open", graphics, branch)
+    return Names(set_, modules, ["linux-modules-nvidia-%s-%s" % (other, end) for end in kernels + kernel_flavours])
+
+
+def fabric_manager(source: str, branch: str) -> List[str]:
+    """The fabric manager and NSCQ, with the driver's version; empty where the source has none."""
+    if source == "nvidia" and int(branch) >= 580:
+        return ["nvidia-fabricmanager", "libnvidia-nscq"]
+    return [] if source == "debian" else ["nvidia-fabricmanager-" + branch, "libnvidia-nscq-" + branch]
+
+
+def kernel_flavour(release: str, architecture: str) -> str:
+    """What follows the version in a kernel's release: generic in 6.8.0-85-generic, cloud-amd64 in 6.12.43+deb13-cloud-amd64."""
+    match = re.search(r"(?:-|\+deb\d+-)([a-z][a-z0-9]*(?:-[a-z0-9]+)*)$", release)
+    return match.group(1) if match else architecture
+

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host must look like that the role nvidia_driver was on, asked of dpkg, apt, systemd and files.
+
+For hosts of the group nvidia_driver, whose inventory says with `nvidia_driver_*` what is wanted.
+"""
+
+import re
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.persona("nvidia_driver"), pytest.mark.journal("nvidia-persistenced.service")]
+
+DRIVER = re.compile(
+    r"(nvidia-(?!container|cuda|docker|driver-pinning)|libnvidia-(?!container|egl)|libcuda1$|firmware-nvidia|cuda-drivers"
+    r"|linux-modules-nvidia)"
+)
+CARRIER = re.compile(r"libnvidia-(ml1|compute)|nvidia-(smi|utils|driver-cuda|kernel.*dkms|open-kernel-dkms|dkms)")
+FILES = [f"/etc/{name}" for name in (
+    "apt/preferences.d/forja-nvidia-driver", "apt/apt.conf.d/52forja-nvidia-driver", "modprobe.d/forja-nvidia-driver.conf"
+)]
+
+
+@pytest.fixture
+def packages(host: Any) -> dict[str, tuple[str, str]]:
+    """Name -> selection and version of the installed packages of the driver."""
+    rows = host.check_output(r"dpkg-query --show --showformat='${Package} ${db:Status-Abbrev} ${Version}\n'").splitlines()
+    found = [row.split() for row in rows]
+    return {name: (status, version) for name, status, version in found if DRIVER.match(name) and status[1] == "i"}
+
+
+@pytest.fixture
+def present(variables: dict[str, Any]) -> None:
+    if variables.get("nvidia_driver_state", "present") != "present":
+        pytest.skip("the inventory wants no driver here")
+
+
+@pytest.fixture
+def absent(variables: dict[str, Any]) -> None:
+    if variables.get("nvidia_driver_state", "present") != "absent":
+        pytest.skip("the inventory wants a driver here")
+
+
+def modules(host: Any) -> dict[str, bool]:
+    """Release of each kernel whose image is installed -> whether it has a module of NVIDIA's."""
+    kernels = host.run("ls /lib/modules").stdout.split()
+    bootable = [kernel for kernel in kernels if host.file(f"/boot/vmlinuz-{kernel}").exists]
+    return {kernel: host.run("find /lib/modules/%s -name 'nvidia*.ko*'", kernel).stdout != "" for kernel in bootable}
+
+
+def blacklisted(host: Any) -> bool:
+    return bool(host.run("grep -rqs '^blacklist nouveau' /etc/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d").rc == 0)
+
+
+def test_a_host_is_never_left_with_neither_driver(host: Any) -> None:
+    without = [kernel for kernel, has in modules(host).items() if not has]
+    assert not (blacklisted(host) and without), f"nouveau may not load, and these kernels have no module of NVIDIA's: {without}"
+
+
+@pytest.mark.usefixtures("present")
+def test_the_driver_is_of_one_version(packages: dict[str, tuple[str, str]], variables: dict[str, Any]) -> None:
+    versions = {version.split("-")[0] for name, (_status, version) in packages.items() if CARRIER.match(name)}
+    assert len(versions) == 1, packages
+    assert versions.pop().startswith(variables.get("nvidia_driver_version", ""))
+
+
+@pytest.mark.usefixtures("present")
+def test_the_set_is_held(host: Any, packages: dict[str, tuple[str, str]]) -> None:
+    assert [name for name, (status, _version) in packages.items() if status[0] != "h"] == []
+    blocked = re.findall(r'Package-Blacklist:: "(.*)";', host.check_output("apt-config dump Unattended-Upgrade"))
+    assert [name for name in packages if not any(re.match(pattern, name) for pattern in blocked)] == []
+    others = ("libnvme1", "nvidia-container-toolkit", "libnvidia-container1")
+    assert not any(re.match(pattern, other) for pattern in blocked for other in others)
+
+
+@pytest.mark.usefixtures("present")
+def test_one_source_only(host: Any, packages: dict[str, tuple[str, str]], variables: dict[str, Any]) -> None:
+    source = {"nvidia": "developer.download.nvidia.com"}.get(variables.get("nvidia_driver_source", ""), "")
+    carrier = next(name for name in ("nvidia-smi", "nvidia-driver-cuda", "libnvidia-compute") if name in packages)
+    policy = host.check_output("apt-cache policy %s", carrier)
+    installed = re.search(r"\*\*\* (\S+) .*\n((?: {8}.*\n?)*)", policy)
+    assert installed, policy
+    assert source in installed[2]
+
+
+@pytest.mark.usefixtures("present")
+def test_nouveau_stays_away(host: Any) -> None:
+    assert blacklisted(host)
+    images = host.run("ls /boot/initrd.img-*").stdout.split()
+    unaware = [image for image in images if "forja-nvidia-driver.conf" not in host.run("lsinitramfs %s", image).stdout]
+    assert unaware == []
+
+
+@pytest.mark.usefixtures("present")
+def test_the_persistence_daemon_waits_for_the_driver(host: Any, variables: dict[str, Any]) -> None:
+    unit = "nvidia-persistenced.service"
+    wanted = variables.get("nvidia_driver_persistence", True)
+    assert host.service(unit).is_enabled is wanted
+    settings = host.check_output("systemctl cat %s", unit)
+    assert ("--persistence-mode" in settings) is wanted
+    assert host.run("systemctl is-failed %s", unit).stdout.strip() != "failed"
+    if host.file("/proc/driver/nvidia/version").exists:
+        assert host.service(unit).is_running is wanted
+
+
+@pytest.mark.usefixtures("present")
+def test_apt_is_content(host: Any) -> None:
+    assert host.run("apt-get check").rc == 0
+    assert host.check_output("dpkg --audit") == ""
+
+
+@pytest.mark.usefixtures("absent")
+def test_nothing_is_left(host: Any, packages: dict[str, tuple[str, str]]) -> None:
+    assert packages == {}
+    assert [path for path in FILES if host.file(path).exists] == []
+    assert not host.file("/etc/systemd/system/nvidia-persistenced.service.d").exists
+    assert host.run("ls /etc/apt/sources.list.d | grep nvidia-driver").stdout == ""
+    assert not blacklisted(host)

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module nvidia_driver_plan: one line per machine of the lab, tables for what is refused, and properties of every decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from plugins.module_utils.forja import driver_host, driver_packages
+from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, works
+from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
+from plugins.module_utils.forja.host_files import HostFiles
+from plugins.modules import nvidia_driver_plan
+from tests.lab.machines import match
+
+NVIDIA = {"nvidia-driver-cuda": ["615.71.09-1", "595.71.05-1", "595.58.03-1", "580.126.20-1", "580.95.05-1"]}
+NVIDIA |= dict.fromkeys(["nvidia-kernel-open-dkms", "nvidia-kernel-dkms", "nvidia-persistenced", "nvidia-open", "cuda-drivers",
+                         "libnvidia-ml1", "nvidia-fabricmanager", "libnvidia-nscq"], NVIDIA["nvidia-driver-cuda"])
+TRIXIE = Host("Debian", "13", "amd64", [("6.12.43+deb13-amd64", True)], {}, NVIDIA)
+BOOKWORM = TRIXIE._replace(version="12", kernels=[("6.1.0-40-amd64", True)])
+GENERIC = "6.8.0-85-generic"
+SIGNED = {f"linux-modules-nvidia-{series}-{end}": ["6.8.0-85.85+1"]
+          for series in ("595-server-open", "595-open", "580-server-open", "580-open", "580-server", "580") for end in (GENERIC, "generic")}
+SIGNED |= {"nvidia-headless-no-dkms-595-server-open": ["595.71.05-0ubuntu0.24.04.1"]}
+NOBLE = Host("Ubuntu", "24.04", "amd64", [(GENERIC, True)], {}, SIGNED)
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {name: match.survey(name, tmp_path_factory.mktemp(name) / "root") for name in match.NAMES}
+
+
+def outcome(facts: dict[str, Any], host: Host, wish: Wish = Wish()) -> str:  # noqa: B008  (a tuple, which nothing changes)
+    try:
+        plan = decide(facts, host, wish)
+    except DriverError as error:
+        return "refused: " + str(error)
+    return " ".join(str(part) for part in (plan.action, plan.source, plan.flavour, plan.branch) if part)
+
+
+# Every machine of the lab, on Debian 13 and on Ubuntu 24.04 with Canonical's signed modules.
+MACHINES = {
+    "a100-pcie-pair": ("refused: Secure Boot is on", "install distribution open 595"),
+    "azure-nc-a100": ("refused: Secure Boot is on", "install distribution open 595"),
+    "azure-nc-rtxpro6000-quarter": ("install grid open 595", "install grid open 595"),
+    "azure-nc-v3-retired": ("install nvidia proprietary 580", "install distribution proprietary 580"),
+    "azure-nd-h100": ("install nvidia open 595", "install distribution open 595"),
+    "azure-nd-mi300x": ("none", "none"),
+    "azure-nv-a10-sixth": ("refused: nvidia_driver_grid_releases has no release of R570", "refused: nvidia_driver_grid_releases"),
+    "broken-mismatch": ("refused: NVIDIA no longer maintains R550", # 580 of Ubuntu, and Debian has none of it
+                        "install distribution open 580"),
+    "container-with-gpu": ("none", "none"),
+    "h200-vm": ("install nvidia open 595", "install distribution open 595"),
+    "hgx-h100": ("keep nvidia_repository open", "keep nvidia_repository open"),
+    "jetson-nano-jp46": ("none", "none"),
+    "jetson-orin-nano-jp62": ("none", "none"),
+    "jetson-thor-jp71": ("none", "none"),
+    "laptop-hybrid": ("keep distribution proprietary", "keep distribution proprietary"),
+    "no-gpu": ("none", "none"),
+    "rtx3090-open": ("keep distribution open", "keep distribution open"),
+    "rtx5060-nouveau": ("install nvidia open 595", "install distribution open 595"),
+    "v100-pair": ("keep nvidia_repository proprietary", "keep nvidia_repository proprietary"),
+    "vfio-rtx4090": ("none", "none"),
+    "wsl2-rtx4070": ("none", "none"),
+    "wsl2-shadowed": ("none", "none"),
+}
+GRID = Wish(grid_releases=("595.58.03",))
+
+
+@pytest.mark.parametrize("name", match.NAMES)
+def test_every_machine_of_the_lab(machines: dict[str, Any], name: str) -> None:
+    assert name in MACHINES, f"say in MACHINES what the role does on {name}"
+    assert outcome(machines[name], TRIXIE, GRID).startswith(MACHINES[name][0])
+    assert outcome(machines[name], NOBLE, GRID).startswith(MACHINES[name][1])
+
+
+@pytest.mark.parametrize(("name", "host", "wish", "told"), [
+    ("h200-vm", TRIXIE, Wish("distribution"), "refused: NVIDIA no longer maintains R550"),
+    ("h200-vm", BOOKWORM, Wish("distribution"), "refused: NVIDIA no longer maintains R535"),
+    ("h200-vm", BOOKWORM, Wish("distribution", allow_ended=True), "install distribution open 535"),
+    ("h200-vm", TRIXIE, Wish("distribution", "580"), "refused: Debian 13 has R550 and not R580"),
+    ("h200-vm", TRIXIE, Wish(version="570"), "refused: NVIDIA no longer maintains R570"),
+    ("h200-vm", TRIXIE, Wish(version="570", allow_ended=True), "install nvidia open 570"),
+    ("h200-vm", TRIXIE, Wish(flavour="proprietary"), "install nvidia proprietary 595"),
+    ("h200-vm", TRIXIE, Wish(version="615", flavour="proprietary"), "refused: R610 is the last with a proprietary module"),
+    ("h200-vm", TRIXIE, Wish(version="latest"), "refused: nvidia_driver_version is 'latest'"),
+    ("h200-vm", TRIXIE._replace(version="11"), Wish(), "refused: Debian 11 is not among Debian 12, Debian 13"),
+    ("h200-vm", NOBLE, Wish(version="570"), "refused: NVIDIA no longer maintains R570"),
+    ("h200-vm", NOBLE, Wish("distribution", "610"), "refused: Ubuntu's archive has no signed module of R610"),
+    ("h200-vm", NOBLE._replace(kernels=[(GENERIC, True), ("6.11.0-9-generic", True)]), Wish(), "install nvidia open 595"),
+    ("h200-vm", TRIXIE._replace(kernels=[("6.12.43+deb13-amd64", False)]), Wish(), "refused: apt has no linux-headers-6.12.43+deb13-amd64"),
+    ("rtx5060-nouveau", TRIXIE, Wish("distribution", allow_ended=True), "refused: R550 does not know NVIDIA GeForce RTX 5060 (Blackwell)"),
+    ("rtx5060-nouveau", TRIXIE, Wish(flavour="proprietary"), "refused: NVIDIA GeForce RTX 5060 works with the open module only"),
+    ("azure-nc-v3-retired", TRIXIE, Wish(flavour="open"), "refused: NVIDIA Tesla V100 PCIe 16GB is older than Turing"),
+    ("azure-nc-v3-retired", TRIXIE, Wish(version="595"), "refused: R580 is the last for GPUs older than Turing; R595"),
+    ("azure-nd-h100", BOOKWORM, Wish("distribution", allow_ended=True), "refused: Debian has no fabric manager"),
+    ("a100-pcie-pair", TRIXIE, Wish(secure_boot="stage_mok"), "stage_mok nvidia open 595"),
+    ("a100-pcie-pair", TRIXIE._replace(mok="enrolled"), Wish(), "install nvidia open 595"),
+    ("broken-mismatch", TRIXIE, Wish("nvidia", secure_boot="known_off"), "refused: The driver of this host is from the distribution"),
+    ("rtx3090-open", NOBLE, Wish("nvidia"), "refused: The driver of this host is from the distribution"),
+    ("rtx3090-open", NOBLE, Wish(version="580"), "install distribution open 580"),
+    ("rtx3090-open", NOBLE, Wish(upgrade=True), "install distribution open 595"),
+    ("azure-nc-rtxpro6000-quarter", NOBLE, Wish(grid_releases=("595.58.03",), version="570"), "refused: nvidia_driver_grid_releases"),
+])
+def test_what_is_asked_for(machines: dict[str, Any], name: str, host: Host, wish: Wish, told: str) -> None:
+    assert outcome(machines[name], host, wish).startswith(told)
+
+
+def test_a_driver_that_we_set_up_stays_complete(machines: dict[str, Any]) -> None:
+    """Neither branch nor flavour changes, but a kernel that came since gets its module; what stands in the way is a note, not an error."""
+    driver = {**machines["rtx3090-open"]["driver"], "source": "nvidia_repository", "flavour": "proprietary"}
+    facts = {**machines["rtx3090-open"], "driver": driver, "secure_boot": False}
+    host = TRIXIE._replace(ours=True, kernels=[("6.12.43+deb13-amd64", True), ("6.12.48+deb13-amd64", True)])
+    plan = decide(facts, host, Wish())
+    assert (plan.action, plan.source, plan.branch, plan.flavour, plan.kernels[-1]) == (
+        "install", "nvidia", "580", "proprietary", "6.12.48+deb13-amd64")
+    stuck = decide(facts, host._replace(kernels=[("6.12.48+deb13-amd64", False)]), Wish())
+    assert (stuck.action, len(stuck.notes)) == ("keep", 1)
+
+
+def test_a_grid_branch_is_not_refused_as_ended(machines: dict[str, Any]) -> None:
+    wish = Wish(grid_releases=("570.211.01",))
+    plan = decide(machines["azure-nv-a10-sixth"], NOBLE, wish)
+    assert (plan.source, plan.version, plan.before, plan.packages) == ("grid", "570.211.01", ["dkms"], [])
+
+
+def test_grid_needs_secure_boot_off(machines: dict[str, Any]) -> None:
+    facts = {**machines["azure-nc-rtxpro6000-quarter"], "secure_boot": True}
+    assert outcome(facts, NOBLE, GRID).startswith("refused: Microsoft's GRID driver for Linux needs Secure Boot off")
+
+
+def test_a_run_file_is_not_installed_over(machines: dict[str, Any]) -> None:
+    facts = machines["h200-vm"]
+    facts = {**facts, "driver": {**facts["driver"], "source": "run", "installed_version": "580.95.05"}}
+    assert outcome(facts, TRIXIE, Wish("nvidia")).startswith("refused: The driver of this host came from a .run file")
+
+
+DEBIAN_OPEN = ["nvidia-driver-cuda=595.71.05-*", "nvidia-kernel-open-dkms=595.71.05-*", "nvidia-persistenced=595.71.05-*"]
+
+
+@pytest.mark.parametrize(("name", "host", "wish", "before", "packages"), [
+    ("h200-vm", TRIXIE, Wish(), ["nvidia-driver-pinning-595"], DEBIAN_OPEN),
+    # Nobody knows the exact version before the repository was added.
+    ("h200-vm", TRIXIE._replace(offered={}), Wish(), ["nvidia-driver-pinning-595"], [item.replace("71.05-", "") for item in DEBIAN_OPEN]),
+    ("h200-vm", TRIXIE, Wish(version="595.58.03"), ["nvidia-driver-pinning-595.58.03"], [i.replace("71.05", "58.03") for i in DEBIAN_OPEN]),
+    # The fabric manager has exactly the driver's version.
+    ("azure-nd-h100", TRIXIE, Wish(), ["nvidia-driver-pinning-595"],
+     [*DEBIAN_OPEN, "nvidia-fabricmanager=595.71.05-*", "libnvidia-nscq=595.71.05-*"]),
+    # What is installed is not upgraded, and a fabric manager that is missing comes in the installed version.
+    ("azure-nd-h100", TRIXIE._replace(installed={"nvidia-driver-cuda": "595.58.03-1"}), Wish(), ["nvidia-driver-pinning-595"],
+     [item.replace("71.05", "58.03") for item in [*DEBIAN_OPEN, "nvidia-fabricmanager=595.71.05-*", "libnvidia-nscq=595.71.05-*"]]),
+    # A downgrade takes the libraries along that were not named.
+    ("h200-vm", TRIXIE._replace(installed={"libnvidia-ml1": "595.71.05-1", "nvidia-modprobe": "595.71.05-1"}), Wish(version="580.95.05"),
+     ["nvidia-driver-pinning-580.95.05"], [*[i.replace("595.71.05", "580.95.05") for i in DEBIAN_OPEN], "libnvidia-ml1=580.95.05-*"]),
+    ("h200-vm", BOOKWORM._replace(kernels=[("6.1.0-40-amd64", False)], offered={"linux-headers-6.1.0-40-amd64": ["6.1.153-1"]},
+                                  image_packages=("linux-image-amd64",)), Wish("distribution", allow_ended=True),
+     ["linux-headers-6.1.0-40-amd64", "linux-headers-amd64"],
+     ["nvidia-open-kernel-dkms=535.*", "firmware-nvidia-gsp=535.*", "libcuda1=535.*", "libnvidia-ml1=535.*", "nvidia-smi=535.*",
+      "nvidia-persistenced"]),
+    ("h200-vm", NOBLE, Wish(), [],
+     ["nvidia-headless-no-dkms-595-server-open=595.71.05-*", "nvidia-utils-595-server=595.71.05-*",
+      "nvidia-compute-utils-595-server=595.71.05-*", f"linux-modules-nvidia-595-server-open-{GENERIC}",
+      "linux-modules-nvidia-595-server-open-generic"]),
+    ("h200-vm", NOBLE, Wish("nvidia", "580"), ["nvidia-driver-pinning-580"],
+     ["libnvidia-compute-580=580.*", "nvidia-dkms-580-open=580.*", "nvidia-utils-580=580.*", "nvidia-compute-utils-580=580.*"]),
+    ("h200-vm", NOBLE, Wish("nvidia", "595"), ["nvidia-driver-pinning-595"],
+     ["libnvidia-compute=595.*", "nvidia-dkms-open=595.*", "nvidia-utils=595.*", "nvidia-compute-utils=595.*"]),
+])
+def test_packages(machines: dict[str, Any], name: str, host: Host, wish: Wish, before: list[str], packages: list[str]) -> None:
+    plan = decide(machines[name], host, wish)
+    assert (plan.before, plan.packages) == (before, packages)
+
+
+def test_the_other_flavour_goes(machines: dict[str, Any]) -> None:
+    host = TRIXIE._replace(installed={"nvidia-kernel-open-dkms": "595.71.05-1", "nvidia-driver-pinning-580": "580-1"})
+    plan = decide(machines["h200-vm"], host, Wish(flavour="proprietary"))
+    assert (plan.absent, plan.absent_before) == (["nvidia-kernel-open-dkms"], ["nvidia-driver-pinning-580"])
+
+
+def test_a_running_kernel_without_headers_is_a_note_when_the_newest_has_them(machines: dict[str, Any]) -> None:
+    host = TRIXIE._replace(kernels=[("6.12.43+deb13-amd64", False), ("6.12.48+deb13-amd64", True)])
+    plan = decide(machines["h200-vm"], host, Wish())
+    assert plan.kernels == ["6.12.48+deb13-amd64"]
+    assert "after a reboot into 6.12.48+deb13-amd64" in plan.notes[0]
+
+
+@pytest.mark.parametrize("name", match.NAMES)
+@pytest.mark.parametrize("host", [TRIXIE, NOBLE])
+def test_no_module_that_the_kernel_would_refuse_comes_unasked(machines: dict[str, Any], name: str, host: Host) -> None:
+    """With Secure Boot on, or unknown, nothing that is built on the host is installed, whatever the machine."""
+    for state in (True, None):
+        facts = {**machines[name], "secure_boot": state}
+        try:
+            plan = decide(facts, host, GRID)
+        except DriverError:
+            continue
+        assert not (plan.action == "install" and plan.dkms)
+
+
+versions = st.sampled_from(["", "470", "535", "550", "570", "580", "595", "610", "615", "580.95.05", "595.71.05", "x"])
+wishes = st.builds(Wish, st.sampled_from(["auto", "distribution", "nvidia"]), versions, st.sampled_from(["auto", "open", "proprietary"]),
+                   st.booleans(), st.booleans(), st.sampled_from(["refuse", "stage_mok", "known_off"]), st.booleans(),
+                   st.just(("595.58.03",)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wish=wishes, name=st.sampled_from(match.NAMES), host=st.sampled_from([TRIXIE, BOOKWORM, NOBLE]))
+def test_every_answer_is_a_decision_or_a_reason(machines: dict[str, Any], wish: Wish, name: str, host: Host) -> None:
+    facts = machines[name]
+    try:
+        plan = decide(facts, host, wish)
+    except DriverError:
+        return
+    assert plan.reason
+    kind = facts["recommended"]["driver"]
+    assert (plan.action == "none") == (kind in ("none", "rocm"))
+    if plan.action == "install":
+        assert plan.kernels, "a module for no kernel"
+        blackwell = any(gpu["vendor"] == "nvidia" and gpu["architecture"] == "Blackwell" for gpu in facts["gpus"])
+        assert not (blackwell and plan.flavour == "proprietary")
+        assert plan.source == "grid" or plan.branch not in driver_packages.ENDED or wish.allow_ended
+        assert not set(plan.absent) & {item.partition("=")[0] for item in plan.packages}
+
+
+def test_removal_leaves_jetsons_alone_and_what_others_use(machines: dict[str, Any]) -> None:
+    host = TRIXIE._replace(installed={"nvidia-driver-cuda": "1", "libnvidia-egl-wayland1": "1", "nvidia-support": "1", "libcuda1": "1"})
+    assert remove(machines["h200-vm"], host) == Decision("remove", "It was asked for.", None, absent=["libcuda1", "nvidia-driver-cuda"])
+    assert remove(machines["wsl2-shadowed"], host).action == "remove"
+    assert remove(machines["jetson-orin-nano-jp62"], host).action == "none"
+
+
+def test_what_works(machines: dict[str, Any]) -> None:
+    working = {name for name in match.NAMES if works(machines[name])}
+    assert {"rtx3090-open", "hgx-h100", "v100-pair"} <= working
+    assert not {"broken-mismatch", "rtx5060-nouveau", "no-gpu"} & working
+
+
+@pytest.mark.parametrize(("name", "version", "reasons"), [
+    ("h200-vm", "595.71.05", ["nouveau holds 0000:05:00.0"]),
+    ("rtx3090-open", "580.126.20", []),
+    ("rtx3090-open", "595.71.05", ["NVIDIA 580.126.20 is loaded and not 595.71.05"]),
+    ("a100-pcie-pair", "595.71.05", ["NVIDIA 595.71.05 is not loaded yet"]),
+])
+def test_reboot_reasons(machines: dict[str, Any], name: str, version: str, reasons: list[str]) -> None:
+    assert reboot_reasons(machines[name], version) == reasons
+
+
+@pytest.mark.parametrize(("release", "flavour"), [
+    ("6.8.0-85-generic", "generic"), ("6.12.43+deb13-amd64", "amd64"), ("6.12.43+deb13-cloud-amd64", "cloud-amd64"),
+    ("6.1.0-40-amd64", "amd64"), ("6.1.0-40-rt-amd64", "rt-amd64"), ("6.8.0-1021-azure", "azure"),
+    ("5.15.0-100-lowlatency-hwe-22.04", "amd64"), ("6.6.0", "amd64"),
+])
+def test_kernel_flavour(release: str, flavour: str) -> None:
+    assert driver_packages.kernel_flavour(release, "amd64") == flavour
+
+
+MAIN = driver_host.Component("Debian", "http://mirror/debian/", "trixie", "main", "", "/etc/apt/sources.list:1")
+OURS = MAIN._replace(component="contrib", entry=driver_host.OUR_SOURCE + ":2")
+HEAD = "# Managed by Forja: changes made here are lost.\nTypes: deb\nURIs: http://mirror/debian/\nSuites: trixie\n"
+
+
+@pytest.mark.parametrize(("found", "source", "text"), [
+    ([MAIN], "distribution", HEAD + "Components: contrib non-free non-free-firmware\n"),
+    ([MAIN, OURS], "nvidia", HEAD + "Components: contrib\n"),
+    ([MAIN._replace(signed_by="/k.gpg")], "nvidia", HEAD + "Components: contrib\nSigned-By: /k.gpg\n"),
+    ([MAIN, MAIN._replace(component="contrib")], "nvidia", ""),
+    ([MAIN._replace(suite="trixie-backports")], "distribution", ""),
+    ([MAIN._replace(origin="Ubuntu")], "distribution", ""),
+    ([MAIN], "grid", ""),
+])
+def test_debian_source(found: list[driver_host.Component], source: str, text: str) -> None:
+    assert driver_host.debian_source(found, "trixie", source) == text
+
+
+def test_the_module_answers(machines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(driver_host, "read", lambda *_: TRIXIE)
+    monkeypatch.setattr(AnsibleModule, "run_command", lambda *_a, **_k: (0, "amd64\n", ""))
+    values = {"facts": machines["h200-vm"], "distribution": "Debian", "distribution_version": "13", "codename": "trixie"}
+    with patch_module_args(values), pytest.raises(SystemExit) as end:
+        nvidia_driver_plan.main()
+    assert end.value.code == 0
+    assert '"changes": true' in capsys.readouterr().out
+
+
+def test_the_module_refuses(machines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(driver_host, "read", lambda *_: TRIXIE)
+    monkeypatch.setattr(AnsibleModule, "run_command", lambda *_a, **_k: (0, "amd64\n", ""))
+    values = {"facts": machines["a100-pcie-pair"], "distribution": "Debian", "distribution_version": "13", "codename": "trixie"}
+    with patch_module_args(values), pytest.raises(SystemExit) as end:
+        nvidia_driver_plan.main()
+    assert end.value.code == 1
+    assert "Enroll MOK" in capsys.readouterr().out
+
+
+def test_the_newest_kernel_is_last(tmp_path: Path) -> None:
+    for release in ("6.12.9+deb13-amd64", "6.12.43+deb13-amd64", "6.12.100+deb13-amd64"):
+        (tmp_path / f"lib/modules/{release}/kernel").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/osrelease").write_text("6.12.9+deb13-amd64\n")
+    files = HostFiles(str(tmp_path))
+    assert driver_host.driver_kernels(files) == [("6.12.9+deb13-amd64", False), ("6.12.100+deb13-amd64", False)]
