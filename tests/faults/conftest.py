@@ -17,8 +17,8 @@ INVENTORY = ROOT / "molecule/inventory"
 class Lab:
     """A host of the lab, the mirror beside it, and runs of Ansible against them."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, inventory: Path = INVENTORY) -> None:
+        self.name, self.inventory = name, inventory
 
     def on(self, command: str, *, host: str = "", check: bool = True) -> str:
         """Runs a shell command as root on the host; returns what it printed."""
@@ -28,8 +28,8 @@ class Lab:
         return done.stdout.strip()
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([*argv, f"--inventory={INVENTORY}", f"--limit={self.name}"], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen([*argv, f"--inventory={self.inventory}", f"--limit={self.name}"], cwd=ROOT, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
     def role(self, role: str, *, check: bool = False, **variables: object) -> subprocess.Popen[str]:
         return self.start("ansible-playbook", "tests/faults/role.yml", f"--extra-vars={json.dumps({'role': role, **variables})}",
