@@ -20,9 +20,7 @@ def blockers(gateway: Gateway, files: HostFiles, plans: Sequence[GpuPlan], own: 
     for one in plans:
         gone = {step.instance.id for step in one.steps if step.action == REMOVE_INSTANCE and step.instance}
         cut = {
-            (step.instance.id, step.compute.id)
-            for step in one.steps
-            if step.action == REMOVE_COMPUTE and step.instance and step.compute
+            (step.instance.id, step.compute.id) for step in one.steps if step.action == REMOVE_COMPUTE and step.instance and step.compute
         }
         if not (gone or cut or one.mode_changes):
             continue

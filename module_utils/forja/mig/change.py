@@ -62,14 +62,14 @@ def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left
         trouble = _restore(gateway, begun, was, say)
         if not trouble:
             journal.clear()
-        if not isinstance(error, (GatewayError, _NotThere)):
+        if not isinstance(error, (GatewayError, _NotThereError)):
             raise
         raise ChangeError(_failure(error, begun, trouble), not trouble) from error
     journal.clear()
     return [waiting[one.uuid] for one in changing if one.uuid in waiting]
 
 
-class _NotThere(Exception):
+class _NotThereError(Exception):
     """Everything answered well, and still it is not as wanted."""
 
 
@@ -95,7 +95,10 @@ def _modes(gateway: Gateway, plans: Sequence[GpuPlan], begun: List[GpuPlan], mea
         gateway.restart()
     elif resets:
         for one in resets:
-            waiting[one.uuid] = "MIG mode of GPU %d (%s) changes only with a reset of the GPU or a reboot" % (one.gpu.index, one.gpu.address)
+            waiting[one.uuid] = "MIG mode of GPU %d (%s) changes only with a reset of the GPU or a reboot" % (
+                one.gpu.index,
+                one.gpu.address,
+            )
     return waiting
 
 
@@ -107,7 +110,7 @@ def _mode(gateway: Gateway, one: GpuPlan, step: Step, say: Say) -> bool:
     if gateway.gpu(one.gpu.index).enabled == (step.action == ENABLE):
         return True
     if status == IN_USE:
-        raise _NotThere(
+        raise _NotThereError(
             "GPU %d (%s) would not change its MIG mode: it is in use by somebody who cannot be seen from here, such as a"
             " process of another container or a display. NVIDIA's own list of what to stop: X servers, nvidia-persistenced, DCGM,"
             " monitors, every CUDA program" % (one.gpu.index, one.gpu.address)
@@ -145,7 +148,7 @@ def _check(gateway: Gateway, one: GpuPlan, waiting: Dict[str, str]) -> None:
     rest = plan_gpu(gateway, gateway.gpu(one.gpu.index), one.uuid, one.wanted, False)
     if rest.steps or rest.waits:
         todo = rest.waits or ", ".join(step.words() for step in rest.steps)
-        raise _NotThere("GPU %d took every step and is still not as wanted: %s" % (one.gpu.index, todo))
+        raise _NotThereError("GPU %d took every step and is still not as wanted: %s" % (one.gpu.index, todo))
 
 
 def _restore(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], say: Say) -> List[str]:

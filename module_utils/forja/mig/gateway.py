@@ -31,7 +31,7 @@ class GatewayError(Exception):
 class Gpu(NamedTuple):
     """One GPU as found. Addresses are of the form 0000:07:00.0, ids of the form 0x20B010DE, as mig-parted writes them."""
 
-    index: int
+    index: int  # type: ignore[assignment] # hides tuple.index
     address: str
     device: str
     subsystem: str

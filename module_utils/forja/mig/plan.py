@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .card import Card, Wanted
 from .gateway import Gateway, Gpu
 from .journal import Found
-from .layout import NoLayout
+from .layout import Layout, NoLayout
 from .solver import settled, solve
 from .steps import DISABLE, ENABLE, RESET, Step, back_to, clear, towards
 
@@ -23,6 +23,7 @@ class GpuPlan(NamedTuple):
     wanted: Optional[Wanted]  # None: only what a killed run left is put back
     steps: Tuple[Step, ...]
     waits: Optional[str] = None  # why the wanted layout cannot be reached without a reset or a reboot
+    layout: Optional[Layout] = None  # that the steps lead to; None where nothing changes, or MIG goes
 
     @property
     def mode_changes(self) -> bool:
@@ -57,17 +58,16 @@ def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool)
                 "enabled" if wanted.enabled else "disabled",
             )
     if not wanted.enabled:
-        if gpu.instances:
-            gpu = gateway.detailed(gpu)
+        gpu = gateway.detailed(gpu)
         return GpuPlan(gpu, uuid, wanted, tuple(clear(gpu.instances) + mode), waits)
     if gpu.enabled and settled(Card(gpu.profiles), gpu.instances, wanted):
         return GpuPlan(gpu, uuid, wanted, tuple(mode), waits)
     gpu = gateway.detailed(gpu)
     try:
-        steps = towards(solve(gateway.card(gpu), gpu.instances, wanted))
+        layout = solve(gateway.card(gpu), gpu.instances, wanted)
     except NoLayout as error:
         raise PlanError("GPU %d (%s at %s): %s" % (gpu.index, gpu.name, gpu.address, error)) from error
-    return GpuPlan(gpu, uuid, wanted, tuple(mode) if waits else tuple(mode + steps), waits)
+    return GpuPlan(gpu, uuid, wanted, () if waits else tuple(mode + towards(layout)), waits, layout)
 
 
 def steps_back(gpu: Gpu, found: Found) -> List[Step]:
