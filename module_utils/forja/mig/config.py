@@ -13,7 +13,7 @@ class ConfigError(Exception):
 class Gpu(NamedTuple):
     """What a file can say about a GPU."""
 
-    index: int  # NVML's, in the order of PCI addresses
+    index: int  # type: ignore[assignment]  # hides a method that nobody misses; NVML's, in the order of PCI addresses
     uuid: str
     address: str  # 0000:07:00.0; any width of the domain, any case
     device: str  # 0x20B010DE: PCI device, then vendor

@@ -6,7 +6,7 @@ from typing import NamedTuple, Sequence, Tuple
 from .card import Compute, Instance, Placement, Profile
 
 
-class NoLayout(Exception):
+class NoLayout(Exception):  # noqa: N818  (it is an answer)
     """What was asked fits on the card in no way. The message says what was asked, why not, and what fits."""
 
 

@@ -14,7 +14,7 @@ _PATTERN = re.compile(r"(?:([0-9]+)c\.)?([0-9]+)g\.([0-9]+)gb(?:([+-])(.*))?", r
 _ATTRIBUTE = re.compile(r"(?![0-9.])[A-Za-z0-9.]*[A-Za-z0-9]", re.ASCII)
 
 
-class BadName(ValueError):
+class BadNameError(ValueError):
     """This is not the name of a MIG profile; the message shows what one looks like."""
 
 
@@ -42,7 +42,7 @@ def attributes(index: int) -> str:
 
 
 def gi_name(slices: int, memory_mib: int, total_bytes: int, marks: str = "") -> str:
-    """The name of a GPU instance profile. `total_bytes` is nvmlDeviceGetMemoryInfo().total of the whole GPU, first version of the struct."""
+    """The name of a GPU instance profile. `total_bytes` is what nvmlDeviceGetMemoryInfo (the first version) says of the whole GPU."""
     if total_bytes <= 0:
         raise ValueError("A GPU with %d bytes of memory has no profiles." % total_bytes)
     eighths = -(-(memory_mib << 20) * 8 // total_bytes)  # in integers: as exact as it can be
@@ -61,16 +61,16 @@ def compute_sizes(slices: int) -> Tuple[int, ...]:
 
 
 def parse(text: str) -> Name:
-    """Raises BadName. What is accepted is what go-nvlib accepts, such as 01g.5gb and 7c.7g.40gb."""
+    """Raises BadNameError. What is accepted is what go-nvlib accepts, such as 01g.5gb and 7c.7g.40gb."""
     found = _PATTERN.fullmatch(text)
     if not found:
-        raise BadName("%r is not the name of a MIG profile; such names look like 1g.5gb, 1g.5gb+me or 1c.3g.20gb." % text)
+        raise BadNameError("%r is not the name of a MIG profile; such names look like 1g.5gb, 1g.5gb+me or 1c.3g.20gb." % text)
     compute, slices, gigabytes, sign, rest = found.groups()
     marks = tuple(rest.split(",")) if sign else ()
     if not all(_ATTRIBUTE.fullmatch(mark) for mark in marks) or len(set(marks)) != len(marks):
-        raise BadName("%r is not the name of a MIG profile: what follows the %s must be different names such as me or gfx." % (text, sign))
+        raise BadNameError("%r is not the name of a MIG profile: after %s come names such as me or gfx, none twice." % (text, sign))
     name = Name(int(compute or slices), int(slices), int(gigabytes), tuple(sorted(marks)) if sign == "+" else (),
                 tuple(sorted(marks)) if sign == "-" else ())
     if not 0 < name.compute <= name.slices:
-        raise BadName("%r has more compute slices than its GPU instance has, or none." % text)
+        raise BadNameError("%r has more compute slices than its GPU instance has, or none." % text)
     return name
