@@ -201,7 +201,7 @@ def argument_spec() -> Dict[str, Any]:
 def binding(files: HostFiles) -> Any:
     """pynvml, from this interpreter or by starting the module again in one that has it; None when none has."""
     try:
-        import pynvml  # type: ignore[import-not-found]
+        import pynvml
     except ImportError:
         from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
