@@ -18,15 +18,28 @@ def why_not(files: HostFiles) -> Optional[str]:
     return None
 
 
+PRIVATE = "/opt/forja/python"  # the environment that the module nvml_binding makes where the distribution has no pynvml
+
+
 def interpreter_with_binding(files: HostFiles) -> Optional[str]:
-    """A Python of the distribution whose packages include pynvml, found by looking at folders: nothing is started."""
+    """A Python whose packages include pynvml, the distribution's before our own, found by looking at folders: nothing is started."""
     for base, packages in (("/usr/lib", "dist-packages"), ("/usr/local/lib", "dist-packages"), ("/usr/lib", "site-packages")):
         for name in files.names(base):
             if re.match(r"python3(\.\d+)?$", name) and files.exists("%s/%s/%s/pynvml.py" % (base, name, packages)):
                 interpreter = "/usr/bin/" + name
                 if files.exists(interpreter):
                     return interpreter
-    return None
+    return private_interpreter(files)
+
+
+def private_interpreter(files: HostFiles) -> Optional[str]:
+    """The Python of our own environment, if it has pynvml.
+
+    After an upgrade of the distribution's Python the environment's packages lie in a folder that the new one does not look into.
+    """
+    interpreter = PRIVATE + "/bin/python3"
+    version = files.resolve(interpreter).rpartition("/")[2]
+    return interpreter if files.exists("%s/lib/%s/site-packages/pynvml.py" % (PRIVATE, version)) and files.exists(interpreter) else None
 
 
 def binding(files: HostFiles, has_respawned: Callable[[], bool], respawn: Callable[[str], Any]) -> Any:
