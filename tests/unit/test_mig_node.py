@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,75 +16,80 @@ from typing import Any
 import pynvml
 import pytest
 
+from plugins.module_utils.forja.host_files import HostFiles
 from plugins.module_utils.forja.mig.change import BusyError, ChangeError
-from plugins.module_utils.forja.mig.config import ConfigError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway, GatewayError
 from plugins.module_utils.forja.mig.journal import Journal, JournalError
 from plugins.module_utils.forja.mig.node import Node, Outcome, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
+from tests.lab.nvml.machine import Machine
+from tests.lab.nvml.nvml_sim.simulator import SimulatorError
 
-ROOT = Path(__file__).resolve().parents[2]
 IN_USE, INSUFFICIENT, UNKNOWN = 19, 23, 999
 A100 = {"model": "a100-40gb"}
 H100 = {"model": "h100-80gb-sxm"}
+T4 = {"model": "t4"}
 
 
-def entry(devices: Any = "all", **rest: Any) -> dict[str, Any]:
-    return {"devices": devices, "mig-enabled": True, **{key.replace("_", "-"): value for key, value in rest.items()}}
+def entry(devices: Any, mig_devices: Any) -> dict[str, Any]:
+    return {"devices": devices, "mig-enabled": True, "mig-devices": mig_devices}
 
 
 def wanted(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"version": "v1", "mig-configs": {"wanted": list(entries)}}
 
 
-SEVEN = wanted(entry(mig_devices={"1g.5gb": 7}))
-BALANCED = wanted(entry(mig_devices={"1g.5gb": 2, "2g.10gb": 1, "3g.20gb": 1}))
+SEVEN = wanted(entry("all", {"1g.5gb": 7}))
+BALANCED = wanted(entry("all", {"1g.5gb": 2, "2g.10gb": 1, "3g.20gb": 1}))
 OFF = wanted({"devices": "all", "mig-enabled": False})
+H_SEVEN = wanted(entry("all", {"1g.10gb": 7}))
 
 
 class Host:
-    """A simulated host and the two things that are done with it: apply and look."""
+    """A simulated host and what is done with it."""
 
-    def __init__(self, simulator: Any, folder: Path) -> None:
-        self.sim = simulator
-        self.journal = folder / "state"
-        self.commands: list[list[str]] = []
+    def __init__(self, machine: Machine, folder: Path, files: HostFiles | None = None) -> None:
+        self.machine = machine
+        self.sim = machine.simulator
+        self.folder = str(folder / "state")
+        self.files = files
+        self.resets: list[str] = []
 
     def session(self, work: Callable[[Node], Outcome]) -> Outcome:
         with Gateway(pynvml) as gateway:
-            return work(Node(gateway, self.run))
+            return work(Node(gateway, self.run, self.files))
 
     def apply(self, source: Any, label: str | None = None, *, reset: bool = False) -> Outcome:
-        with Journal(str(self.journal), patience=0.2) as journal:
+        with Journal(self.folder, patience=0.2) as journal:
             return self.session(lambda node: node.settle(source, label, reset, journal, lambda words: None))
 
     def plan(self, source: Any, label: str | None = None, *, reset: bool = False) -> Outcome:
-        return self.session(lambda node: node.plan(source, label, reset, Journal(str(self.journal)).left()))
+        return self.session(lambda node: node.plan(source, label, reset, Journal(self.folder).left()))
 
-    def is_settled(self, source: Any, label: str | None = None) -> bool:
-        outcome = self.plan(source, label)
+    def is_settled(self, source: Any) -> bool:
+        outcome = self.plan(source)
         return not (outcome.changed or outcome.reboot)
 
     def run(self, argv: list[str]) -> tuple[int, str, str]:
-        """nvidia-smi, as far as it resets GPUs."""
-        from tests.lab.nvml.nvml_sim.simulator import SimulatorError
-
-        self.commands.append(argv)
+        """Stands for nvidia-smi, as far as it resets GPUs."""
         assert argv[:3] == ["nvidia-smi", "--gpu-reset", "-i"]
+        self.resets.append(argv[3])
         try:
             self.sim.reset(argv[3].split(","))
         except SimulatorError as error:
             return 255, str(error), ""
         return 0, "", ""
 
-    def layout(self) -> list[Any]:
-        """What the simulator holds, independent of our reading: modes and instances with their compute instances, ids and all."""
+    def state(self) -> list[Any]:
+        """What the simulator holds, independent of our reading: modes, and instances with ids, placements and UUIDs."""
         return [(gpu["mig"], gpu["instances"]) for gpu in self.sim.show()["gpus"]]
 
-    def devices(self) -> list[dict[str, Any]]:
-        with Gateway(pynvml) as gateway:
-            return Node(gateway, self.run).devices()
+    def sizes(self, gpu: int = 0) -> list[int]:
+        return sorted(instance["size"] for instance in self.state()[gpu][1])
+
+    def uuids(self, gpu: int) -> set[str]:
+        return {compute["uuid"] for instance in self.state()[gpu][1] for compute in instance["compute"]}
 
     def changes(self) -> int:
         """Calls since the last look that could alter a GPU."""
@@ -94,24 +100,18 @@ Boot = Callable[..., Host]
 
 
 @pytest.fixture
-def boot(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
-    from tests.lab.nvml.nvml_sim.simulator import Simulator
-
-    def start(*gpus: dict[str, Any]) -> Host:
-        path = tmp_path / "gpus"
-        monkeypatch.setenv("FORJA_NVML_STATE", str(path))
-        simulator = Simulator(path)
-        simulator.boot({"driver": "580.65.06", "gpus": list(gpus)})
-        return Host(simulator, tmp_path)
+def boot(nvml_machine: Callable[..., Machine], tmp_path: Path) -> Boot:
+    def start(*gpus: dict[str, Any], files: HostFiles | None = None, **rest: Any) -> Host:
+        return Host(nvml_machine(gpus=list(gpus), **rest), tmp_path, files)
 
     return start
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process to stand for a colleague's job."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process
+def job() -> Iterator[int]:
+    """The pid of a process that stands for a colleague's job."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "train.py"])
+    yield process.pid
     process.kill()
     process.wait()
 
@@ -119,20 +119,425 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 # What it does
 
 
-def test_from_nothing_to_a_layout_and_back(boot: Boot) -> None:
-    host = boot({**A100, "count": 2})
-    assert host.apply(BALANCED).changed
-    shapes = [sorted((one["start"], one["size"]) for one in instances) for _mode, instances in host.layout()]
-    assert [[size for _start, size in shape] for shape in shapes] == [sorted_sizes(shape) for shape in shapes]
-    assert all(sorted(size for _start, size in shape) == [1, 1, 2, 4] for shape in shapes)
+@pytest.mark.parametrize("model", [A100, H100])
+def test_to_a_layout_and_back(boot: Boot, model: dict[str, Any]) -> None:
+    host = boot({**model, "count": 2})
+    assert host.apply(None, "all-balanced").changed
+    assert host.sizes(0) == host.sizes(1) == [1, 1, 2, 4]
     host.changes()
-    again = host.apply(BALANCED)
-    assert not again.changed
+    assert not host.apply(None, "all-balanced").changed
     assert host.changes() == 0
     assert host.apply(OFF).changed
-    assert host.layout() == [({"current": 0, "pending": 0}, [])] * 2
+    assert host.state() == [({"current": 0, "pending": 0}, [])] * 2
     assert not host.apply(OFF).changed
 
 
-def sorted_sizes(shape: list[tuple[int, int]]) -> list[int]:
-    return [size for _start, size in sorted(shape)]
+def test_a_plan_changes_nothing_and_comes_true(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    host.changes()
+    planned = host.plan(BALANCED)
+    assert host.changes() == 0
+    done = host.apply(BALANCED)
+    assert planned.changed
+    assert planned.data == done.data
+    assert planned.words == done.words
+
+
+def test_the_instances_that_are_right_stay(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(BALANCED)
+    before = host.uuids(0)
+    host.apply(wanted(entry("all", {"1g.5gb": 3, "3g.20gb": 1})))
+    assert len(before & host.uuids(0)) == 3  # two small ones and the large one; the middle one made room
+
+
+def test_a_process_on_an_instance_that_stays_survives(boot: Boot, job: int) -> None:
+    host = boot(A100)
+    host.apply(BALANCED)
+    large = next(instance for instance in host.state()[0][1] if instance["size"] == 4)
+    host.sim.process_add("0", job, gi=large["id"], ci=0)
+    host.apply(wanted(entry("all", {"1g.5gb": 3, "3g.20gb": 1})))
+    assert [process["pid"] for process in host.sim.show()["gpus"][0]["processes"]] == [job]
+    assert large in host.state()[0][1]
+
+
+def test_compute_instances_share_a_gpu_instance(boot: Boot) -> None:
+    host = boot(A100)
+    assert host.apply(wanted(entry("all", {"1c.3g.20gb": 3}))).changed
+    (instance,) = host.state()[0][1]
+    assert [compute["size"] for compute in instance["compute"]] == [1, 1, 1]
+    assert host.is_settled(wanted(entry("all", {"1c.3g.20gb": 3})))
+
+
+def test_a_placement_and_an_order_of_compute_instances(boot: Boot) -> None:
+    host = boot(A100)
+    source = wanted(entry("all", [{"profile": "3g.20gb", "placement": 4, "compute": ["1c", "2c"]}, {"profile": "1g.5gb", "placement": 2}]))
+    host.apply(source)
+    found = [(one["start"], [part["size"] for part in one["compute"]]) for one in host.state()[0][1]]
+    assert sorted(found) == [(2, [1]), (4, [1, 2])]
+    assert host.is_settled(source)
+
+
+@pytest.mark.parametrize("key", ["uuid", "address"])
+def test_a_gpu_by_its_name(boot: Boot, key: str) -> None:
+    host = boot({**A100, "count": 2})
+    name = host.sim.show()["gpus"][1][key]
+    host.apply(wanted(entry([name], {"7g.40gb": 1})))
+    assert (host.sizes(0), host.sizes(1)) == ([], [8])
+
+
+def test_a_board_whose_fourth_slot_has_no_compute(boot: Boot) -> None:
+    host = boot({**A100, "computeless_leaf": 3})
+    host.apply(SEVEN)
+    assert sorted(instance["start"] for instance in host.state()[0][1]) == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_h100_gets_all_multiprocessors_of_a_double_memory_instance(boot: Boot) -> None:
+    """mig-parted takes the first compute profile of one slice there: 16 of the 26 multiprocessors."""
+    host = boot(H100)
+    host.apply(wanted(entry("all", {"1g.20gb": 1})))
+    pynvml.nvmlInit()
+    device = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(pynvml.nvmlDeviceGetHandleByIndex(0), 0)
+    assert pynvml.nvmlDeviceGetAttributes(device).multiprocessorCount == 26
+
+
+def test_the_devices_are_those_that_cuda_sees(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(BALANCED)
+    with Gateway(pynvml) as gateway:
+        devices = Node(gateway, host.run).devices()
+    assert {device["uuid"] for device in devices} == host.uuids(0) | host.uuids(1)
+    assert sorted(device["profile"] for device in devices if device["gpu"] == 0) == ["1g.5gb", "1g.5gb", "2g.10gb", "3g.20gb"]
+
+
+def test_export_is_a_file_that_leads_here_again(boot: Boot) -> None:
+    host = boot({**A100, "count": 2}, T4)
+    source = wanted(entry([0], {"1g.5gb": 3, "1c.3g.20gb": 2}), {"devices": [1], "mig-enabled": False})
+    host.apply(source)
+    with Gateway(pynvml) as gateway:
+        told = exported(gateway.gpus(), "current")
+    assert told["mig-configs"]["current"][0]["mig-devices"] == {"1c.3g.20gb": 2, "1g.5gb": 3}
+    assert host.is_settled(told)
+    assert host.is_settled(as_yaml(told))
+    host.apply(OFF)
+    host.apply(as_yaml(told))
+    assert host.is_settled(source)
+
+
+def test_the_picture_of_a_change(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(BALANCED)
+    with Gateway(pynvml) as gateway:
+        before, after = pictures(gateway, Node(gateway, host.run).plan(OFF, None, False, {}).plans)
+    assert "3g.20gb" in before
+    assert after.splitlines()[1].strip() == "MIG is disabled"
+
+
+# What it refuses, before anything is touched
+
+
+def test_a_busy_instance_is_refused_by_name(boot: Boot, job: int) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    first = host.state()[1][1][0]
+    host.sim.process_add("1", job, gi=first["id"], ci=0)
+    before = host.state()
+    host.changes()
+    with pytest.raises(BusyError, match=rf"GPU 1, GPU instance {first['id']}: .*python.* \(pid {job}") as caught:
+        host.apply(wanted(entry("all", {"7g.40gb": 1})))
+    assert host.changes() == 0
+    assert host.state() == before
+    assert caught.value.blockers[0]["pid"] == job
+
+
+def test_a_mode_change_of_a_busy_gpu_is_refused(boot: Boot, job: int) -> None:
+    host = boot(A100)
+    host.sim.process_add("0", job)
+    with pytest.raises(BusyError, match=f"pid {job}"):
+        host.apply(SEVEN)
+    assert host.changes() == 0
+
+
+def test_who_merely_has_the_device_open_stands_in_the_way_of_a_mode_change(boot: Boot, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "proc/4711/fd").mkdir(parents=True)
+    (tree / "proc/4711/fd/3").symlink_to("/dev/nvidia0")
+    (tree / "proc/4711/comm").write_text("nv-hostengine\n")
+    (tree / "proc/4711/cgroup").write_text("0::/system.slice/nvidia-dcgm.service\n")
+    host = boot(A100, files=HostFiles(str(tree)))
+    with pytest.raises(BusyError, match=r"nv-hostengine \(pid 4711, unit nvidia-dcgm.service\)"):
+        host.apply(SEVEN)
+    assert host.changes() == 0
+
+
+def test_what_does_not_fit_is_refused_with_what_does(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+    host.changes()
+    with pytest.raises(PlanError, match=r"GPU 0 \(NVIDIA A100-SXM4-40GB at 0000:07:00.0\): .*4g.20gb"):
+        host.apply(wanted(entry("all", {"4g.20gb": 2})))
+    assert host.changes() == 0
+
+
+def test_one_run_at_a_time(boot: Boot) -> None:
+    host = boot(A100)
+    with Journal(host.folder), pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
+        host.apply(SEVEN)
+    assert host.apply(SEVEN).changed
+
+
+def test_without_privilege(boot: Boot, nvml_machine: Callable[..., Machine], tmp_path: Path) -> None:
+    host = Host(nvml_machine("a100-40gb", owner=os.geteuid() + 1), tmp_path)
+    if os.geteuid() == 0:  # root is root whoever owns the machine
+        pytest.skip("needs a user who is not root")
+    with pytest.raises((GatewayError, ChangeError), match="ermission"):
+        host.apply(SEVEN)
+
+
+# Modes, resets, reboots
+
+
+def test_a_mode_that_needs_a_reset_waits_for_it(boot: Boot) -> None:
+    host = boot({**A100, "passthrough": True})
+    first = host.apply(SEVEN)
+    assert first.changed
+    assert "reset of the GPU or a reboot" in first.reboot[0]
+    second = host.apply(SEVEN)
+    assert not second.changed
+    assert second.reboot
+    host.sim.reboot()
+    assert host.apply(SEVEN).changed
+    assert host.sizes() == [1] * 7
+    assert not host.apply(SEVEN).reboot
+
+
+def test_a_reset_only_when_allowed_and_only_of_that_gpu(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(wanted(entry([1], {"7g.40gb": 1})))
+    neighbour = host.uuids(1)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)  # RESET_REQUIRED
+    outcome = host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True)
+    assert outcome.changed
+    assert not outcome.reboot
+    assert host.resets == ["0000:07:00.0"]
+    assert host.sizes(0) == [1] * 7
+    assert host.uuids(1) == neighbour
+
+
+def test_gpus_of_one_fabric_are_reset_together(boot: Boot, tmp_path: Path) -> None:
+    switch = tmp_path / "tree/sys/bus/pci/devices/0000:c4:00.0"
+    switch.mkdir(parents=True)
+    (switch / "vendor").write_text("0x10de\n")
+    (switch / "class").write_text("0x068000\n")
+    host = boot({**A100, "count": 2, "link_group": 1}, files=HostFiles(str(tmp_path / "tree")))
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    assert not host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True).reboot
+    assert host.resets == ["0000:07:00.0,0000:0f:00.0"]
+    assert host.sizes(0) == [1] * 7
+
+
+def test_a_peer_that_would_be_reset_with_its_instances_stops_it(boot: Boot, tmp_path: Path) -> None:
+    switch = tmp_path / "tree/sys/bus/pci/devices/0000:c4:00.0"
+    switch.mkdir(parents=True)
+    (switch / "vendor").write_text("0x10de\n")
+    (switch / "class").write_text("0x068000\n")
+    host = boot({**A100, "count": 2, "link_group": 1}, files=HostFiles(str(tmp_path / "tree")))
+    host.apply(wanted(entry([1], {"7g.40gb": 1})))
+    before = host.state()
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    with pytest.raises(ChangeError, match="GPU 1 hangs on the same NVSwitches.*put back"):
+        host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True)
+    assert host.state() == before
+    assert host.resets == []
+
+
+def test_a_client_that_nobody_sees_leaves_no_pending_mode(boot: Boot) -> None:
+    host = boot(A100)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", IN_USE)
+    with pytest.raises(ChangeError, match="in use by somebody who cannot be seen.*put back") as caught:
+        host.apply(SEVEN)
+    assert caught.value.restored
+    assert host.state() == [({"current": 0, "pending": 0}, [])]
+
+
+@pytest.mark.parametrize(("model", "source"), [(A100, SEVEN), (H100, H_SEVEN)])
+def test_after_a_reboot_all_is_made_again(boot: Boot, model: dict[str, Any], source: Any) -> None:
+    host = boot(model)
+    host.apply(source)
+    before = host.uuids(0)
+    host.sim.reboot()
+    assert host.uuids(0) == set()
+    assert host.apply(source).changed
+    assert host.uuids(0) == before
+
+
+# What is left when it fails
+
+
+CHANGES = {
+    "enable": (A100, OFF, SEVEN),
+    "enable, no reset": (H100, OFF, H_SEVEN),
+    "rearrange": (A100, SEVEN, BALANCED),
+    "share": (A100, BALANCED, wanted(entry("all", {"1c.3g.20gb": 2, "2g.10gb": 2}))),
+    "disable": (A100, BALANCED, OFF),
+}
+FAULTS = {
+    "in use": ("code", IN_USE, False),
+    "done, and said to have failed": ("code", UNKNOWN, True),
+    "insufficient resources": ("code", INSUFFICIENT, False),
+}
+
+
+def ready(boot: Boot, change: str) -> tuple[Host, Any, list[Any], list[Any], int]:
+    """The host before the change, what is wanted, the states before and after it, and how many calls it takes."""
+    model, source, target = CHANGES[change]
+    host = boot({**model, "count": 2})
+    host.apply(source)
+    before = host.state()
+    host.sim.calls(reset=True)
+    host.apply(target)
+    calls = int(host.sim.calls(reset=True)["total"])
+    after = host.state()
+    host.apply(source)
+    assert host.state() == before
+    return host, target, before, after, calls
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_failure_at_any_call_ends_in_the_old_layout_or_the_new(boot: Boot, change: str, fault: str) -> None:
+    host, target, before, after, calls = ready(boot, change)
+    action, code, late = FAULTS[fault]
+    failures = 0
+    for number in range(1, calls + 1):
+        host.sim.fault("any", number, action, code, after=late)
+        try:
+            host.apply(target)
+        except (GatewayError, ChangeError) as error:
+            failures += 1
+            assert not isinstance(error, ChangeError) or error.restored, (number, str(error))
+        host.sim.clear_faults()
+        host.machine.enter()
+        assert host.state() in (before, after), number
+        assert not Path(host.folder, "journal.json").exists(), number
+        if host.state() != before:
+            host.apply(CHANGES[change][1])
+            assert host.state() == before
+    assert failures > calls // 2
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the call", "after the call"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_after_a_kill_at_any_call_the_next_run_finishes(boot: Boot, change: str, late: bool) -> None:
+    host, target, before, after, calls = ready(boot, change)
+    for number in range(1, calls + 1):
+        host.sim.fault("any", number, "kill", after=late)
+        assert dies(lambda: host.apply(target)), number
+        host.sim.clear_faults()
+        host.apply(target)
+        assert host.state() == after, number
+        assert not Path(host.folder, "journal.json").exists()
+        host.apply(CHANGES[change][1])
+        assert host.state() == before
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_after_a_kill_at_any_call_a_run_that_fails_puts_back(boot: Boot, change: str) -> None:
+    """The next run fails too: what it puts back is what the killed one found."""
+    host, target, before, after, calls = ready(boot, change)
+    for number in range(1, calls + 1, 3):
+        host.sim.fault("any", number, "kill")
+        assert dies(lambda: host.apply(target)), number
+        host.sim.clear_faults()
+        host.sim.fault("changing", 1, "code", UNKNOWN)
+        try:
+            host.apply(target)
+        except ChangeError as error:
+            assert error.restored, (number, str(error))
+        host.sim.clear_faults()
+        assert host.state() in (before, after), number
+        host.apply(CHANGES[change][1])
+        assert host.state() == before
+
+
+def test_what_a_killed_run_left_on_a_gpu_that_nobody_asks_for_now_is_put_back(boot: Boot) -> None:
+    host, target, before, _after, _calls = ready(boot, "rearrange")
+    host.sim.fault("changing", 8, "kill")
+    assert dies(lambda: host.apply(target))
+    host.sim.clear_faults()
+    assert host.state() != before
+    only_second = wanted(entry([1], {"7g.40gb": 1}))
+    planned = host.plan(only_second)
+    assert planned.data == host.apply(only_second).data
+    assert host.state()[0] == before[0]
+    assert host.sizes(1) == [8]
+
+
+def test_when_putting_back_fails_too_the_note_is_kept_and_the_next_run_puts_it_right(boot: Boot) -> None:
+    host, target, before, after, _calls = ready(boot, "rearrange")
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT, times=0)
+    with pytest.raises(ChangeError, match="failed too.*note of what was there is kept") as caught:
+        host.apply(target)
+    assert not caught.value.restored
+    assert Path(host.folder, "journal.json").exists()
+    host.sim.clear_faults()
+    host.apply(target)
+    assert host.state() == after
+    assert before != after
+
+
+def test_a_note_from_before_a_reboot_counts_no_more(boot: Boot) -> None:
+    host, target, _before, after, _calls = ready(boot, "rearrange")
+    host.sim.fault("changing", 8, "kill")
+    assert dies(lambda: host.apply(target))
+    host.sim.clear_faults()
+    note = Path(host.folder, "journal.json")
+    note.write_text(json.dumps({**json.loads(note.read_text()), "boot_id": "another"}))
+    assert Journal(host.folder).left() == {}
+    host.apply(target)
+    assert host.state() == after
+    assert not note.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"version": 7}', "[]"])
+def test_a_note_that_cannot_be_understood_stops_the_run(boot: Boot, text: str) -> None:
+    host = boot(A100)
+    Path(host.folder).mkdir()
+    Path(host.folder, "journal.json").write_text(text)
+    with pytest.raises(JournalError, match="cannot be understood.*remove the file"):
+        host.apply(SEVEN)
+    assert host.changes() == 0
+
+
+def test_an_interrupt_puts_back(boot: Boot) -> None:
+    host, target, before, _after, _calls = ready(boot, "rearrange")
+    host.sim.fault("changing", 9, "delay", 400)
+
+    def interrupted() -> None:
+        try:
+            host.apply(target)
+        except KeyboardInterrupt:
+            os._exit(7)
+
+    child = fork(interrupted)
+    time.sleep(0.2)
+    os.kill(child, signal.SIGINT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert host.state() == before
+
+
+def fork(work: Callable[[], object]) -> int:
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def dies(work: Callable[[], object]) -> bool:
+    """Whether the work, in a process of its own, is killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == -signal.SIGKILL
