@@ -327,14 +327,15 @@ def test_json_needs_no_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
 # Labels of deployments/systemd/config-default.yaml, retold: one per kind of card, and those with more than one entry.
 EIGHTS = {"0x233010DE", "0x233110DE", "0x232210DE", "0x20B210DE", "0x20B510DE", "0x20F310DE", "0x20F510DE", "0x232410DE"}
 FORTIES = {"0x20B010DE", "0x20B110DE", "0x20F110DE", "0x20F610DE"}
-BALANCED = [
-    ({"0x20B010DE", "0x20B110DE", "0x20F110DE", "0x20F610DE"}, "1g.5gb", "2g.10gb", "3g.20gb"), (EIGHTS, "1g.10gb", "2g.20gb", "3g.40gb"),
-    ({"0x20B710DE"}, "1g.6gb", "2g.12gb"), ({"0x232110DE", "0x233A10DE"}, "1g.12gb", "2g.24gb", "3g.47gb"),
-    ({"0x234210DE", "0x233D10DE", "0x20B610DE", "0x232910DE"}, "1g.12gb", "2g.24gb", "3g.48gb"),
-    ({"0x233510DE", "0x233B10DE"}, "1g.18gb", "2g.35gb", "3g.71gb"), ({"0x234810DE"}, "1g.18gb", "2g.36gb", "3g.72gb"),
-    ({"0x290110DE"}, "1g.23gb", "2g.45gb", "3g.90gb"), ({"0x294110DE"}, "1g.23gb", "2g.47gb", "3g.93gb"),
-    ({"0x318210DE"}, "1g.34gb", "2g.67gb", "3g.135gb"), ({"0x31C210DE"}, "1g.35gb", "2g.70gb", "3g.139gb"),
-    ({"0x2BB510DE"}, "1g.24gb", "2g.48gb"),
+BALANCED: list[tuple[set[str], list[str]]] = [
+    ({"0x20B010DE", "0x20B110DE", "0x20F110DE", "0x20F610DE"}, ["1g.5gb", "2g.10gb", "3g.20gb"]),
+    (EIGHTS, ["1g.10gb", "2g.20gb", "3g.40gb"]),
+    ({"0x20B710DE"}, ["1g.6gb", "2g.12gb"]), ({"0x232110DE", "0x233A10DE"}, ["1g.12gb", "2g.24gb", "3g.47gb"]),
+    ({"0x234210DE", "0x233D10DE", "0x20B610DE", "0x232910DE"}, ["1g.12gb", "2g.24gb", "3g.48gb"]),
+    ({"0x233510DE", "0x233B10DE"}, ["1g.18gb", "2g.35gb", "3g.71gb"]), ({"0x234810DE"}, ["1g.18gb", "2g.36gb", "3g.72gb"]),
+    ({"0x290110DE"}, ["1g.23gb", "2g.45gb", "3g.90gb"]), ({"0x294110DE"}, ["1g.23gb", "2g.47gb", "3g.93gb"]),
+    ({"0x318210DE"}, ["1g.34gb", "2g.67gb", "3g.135gb"]), ({"0x31C210DE"}, ["1g.35gb", "2g.70gb", "3g.139gb"]),
+    ({"0x2BB510DE"}, ["1g.24gb", "2g.48gb"]),
 ]
 ALL = {"devices": "all", "mig-enabled": True}
 DEFAULT_FILE: dict[str, Any] = {"version": "v1", "mig-configs": {
@@ -356,7 +357,7 @@ DEFAULT_FILE: dict[str, Any] = {"version": "v1", "mig-configs": {
     "all-1g.24gb-me": [{**ALL, "mig-devices": {"1g.24gb-me": 4}}],
     "all-4g.96gb": [{**ALL, "mig-devices": {"4g.96gb": 1}}],
     "all-balanced": [{"device-filter": sorted(ids) if len(ids) > 1 else next(iter(ids)), **ALL,
-                      "mig-devices": {name: 2 if name.startswith("1g") else 1 for name in names}} for ids, *names in BALANCED],
+                      "mig-devices": {name: 2 if name.startswith("1g") else 1 for name in names}} for ids, names in BALANCED],
 }}
 each_model = pytest.mark.parametrize("key", [model["key"] for model in MODELS])
 
