@@ -1,0 +1,103 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+
+DOCUMENTATION = r"""
+module: forja_program
+short_description: Installs Forja's MIG program on a host, where it runs without Ansible
+version_added: "0.1.0"
+author: The Forja authors (@forja)
+description:
+  - Writes the very code that M(forja.gpu.gpu_mig) runs, which came to the host with this module, below C(/usr/local/lib/forja), and the
+    command C(/usr/local/sbin/forja-mig) that starts it with the Python that has pynvml. So the boot does what Ansible did.
+  - Only what differs is written. The new release is made beside the old one and becomes visible by a rename.
+  - Without the command it runs as C(PYTHONPATH=/usr/local/lib/forja python3 -m forja.mig).
+attributes:
+  check_mode:
+    description: Predicts what would be written.
+    support: full
+  diff_mode:
+    description: Shows the SHA-256 of each file, before and after.
+    support: full
+options:
+  state:
+    description: Whether the program is on the host.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: Have the command forja-mig
+  forja_program:
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, in check mode what would be done.
+  returned: success
+  type: list
+  elements: str
+interpreter:
+  description: The Python that the command uses; null where none has pynvml, in check mode and with O(state=absent).
+  returned: success
+  type: str
+  sample: /usr/bin/python3
+"""
+
+import hashlib
+import importlib.util
+import sys
+from typing import Any, Dict, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.forja import program_files
+from ..module_utils.forja.host_files import HostFiles
+from ..module_utils.forja.mig import __main__ as program  # so that Ansible sends it, with all that it imports
+from ..module_utils.forja.nvml_access import interpreter_with_binding
+
+
+def argument_spec() -> Dict[str, Any]:
+    return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+
+
+def interpreter() -> Optional[str]:
+    found = interpreter_with_binding(HostFiles("/"))
+    return found or (sys.executable if importlib.util.find_spec("pynvml") else None)
+
+
+def listing(files: Dict[str, bytes]) -> str:
+    return "".join("%s %s\n" % (hashlib.sha256(content).hexdigest(), path) for path, content in sorted(files.items()))
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec(), supports_check_mode=True)
+    home, command = program_files.HOME, program_files.LAUNCHER
+    present, python = module.params["state"] == "present", interpreter()
+    files = program_files.wanted_files() if present else {}
+    if present and python is None and not module.check_mode:
+        module.fail_json(msg="No Python of this host has pynvml, which %s needs. The module nvml_binding gives it one." % program.__name__)
+    text = program_files.launcher(python or "/usr/bin/python3") if present else None
+
+    def compile_in(folder: str) -> None:
+        rc, out, err = module.run_command([python, "-I", "-m", "compileall", "-q", folder])
+        if rc != 0:
+            raise OSError("%s cannot compile the program: %s" % (python, (out + err).strip()))
+
+    try:
+        before = program_files.gather(home, command)
+        steps = program_files.plan(before, files, text)
+        if steps and not module.check_mode:
+            program_files.apply(home, command, files, text, compile_in)
+            left = program_files.plan(program_files.gather(home, command), files, text)
+            if left:
+                raise OSError("everything was written, yet this is left to do: %s" % "; ".join(left))
+    except OSError as error:
+        module.fail_json(msg=str(error))
+        return
+    module.exit_json(changed=bool(steps), steps=steps, interpreter=python if present else None,
+                     diff={"before": listing(before.tree), "after": listing(files)})
+
+
+if __name__ == "__main__":
+    main()
