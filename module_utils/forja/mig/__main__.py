@@ -7,9 +7,11 @@ Exit codes: 0 the GPUs are as wanted; 1 they are not (assert, plan); 2 the reque
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
+import time
 from typing import Any, List, Optional, Tuple
 
 from .change import BusyError, ChangeError
@@ -29,7 +31,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         source = None if options.command == "export" else read(options.file)
         import pynvml
 
-        with Gateway(pynvml) as gateway:
+        with contextlib.ExitStack() as stack:
+            gateway = started(Gateway(pynvml), options)
+            stack.push(gateway)
             code = COMMANDS[options.command](Node(gateway, run), gateway, source, options)
             if options.calls:
                 print("%d NVML calls" % gateway.calls, file=sys.stderr)
@@ -44,6 +48,19 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return fail(UNUSABLE, "%s; install python3-pynvml, or nvidia-ml-py into this Python (%s)" % (error, sys.executable))
     except (GatewayError, JournalError, OSError) as error:
         return fail(UNUSABLE, error)
+
+
+def started(gateway: Gateway, options: argparse.Namespace) -> Gateway:
+    """NVML's start loads the driver. At boot that may fail at first, while the kernel is still looking for its devices."""
+    end = time.time() + getattr(options, "wait", 0)
+    while True:
+        try:
+            return gateway.__enter__()
+        except GatewayError as error:
+            if time.time() >= end:
+                raise
+            print("%s; trying again" % error, file=sys.stderr, flush=True)
+            time.sleep(2)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print data instead of words")
         if name != "assert":
             command.add_argument("--reset", action="store_true", help="reset GPUs that need it; never one that somebody uses")
+        if name == "apply":
+            command.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="how long to wait for the driver, at boot")
     command = commands.add_parser("export", help="print the layout there is as a mig-parted file", description="print the layout there is")
     command.add_argument("-c", "--config", metavar="LABEL", default="current", help="its label (default: current)")
     command.add_argument("--json", action="store_true", help="JSON instead of YAML")
