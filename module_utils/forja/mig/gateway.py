@@ -17,6 +17,7 @@ from .steps import Step
 
 INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, FUNCTION_NOT_FOUND, IN_USE = 2, 3, 6, 13, 19
 _ENDLESS = 64  # no driver has as many profile indexes; a library that never says INVALID_ARGUMENT must not hold us for ever
+_MOST_INSTANCES = 16  # room for NVML to write to even where it counts wrong; no card has more than 8
 _OUTSIDE = 0xFFFFFFFF  # instance ids of a process that runs in no MIG instance
 
 
@@ -146,7 +147,10 @@ class Gateway:
             array = (self._nvml.c_nvmlGpuInstancePlacement_t * max(count.value, 1))()
             self._placements(gpu, profile.id, array, count)
             places = sorted(Placement(int(place.start), int(place.size)) for place in list(array)[: count.value])
-            found.append(profile._replace(placements=tuple(places)))
+            # mig-parted has a table of its own for the A30, since NVML counts its instances wrong; a plain profile is limited by its
+            # placements anyway. A marked one, such as +me, by its engines.
+            plain = not attributes(profile.index)
+            found.append(profile._replace(placements=tuple(places), count=max(profile.count, len(places)) if plain else profile.count))
         return Card(tuple(found))
 
     def detailed(self, gpu: Gpu) -> Gpu:
@@ -307,7 +311,7 @@ class Gateway:
         found = []
         for profile in kind.profiles:
             what = "GPU instances %s of GPU %d" % (profile.name, index)
-            array = (self._nvml.c_nvmlGpuInstance_t * max(profile.count, 1))()
+            array = (self._nvml.c_nvmlGpuInstance_t * max(profile.count, _MOST_INSTANCES))()
             count = c_uint(0)
             self._call(what, "nvmlDeviceGetGpuInstances", device, profile.id, array, byref(count))
             for handle in list(array)[: count.value]:
