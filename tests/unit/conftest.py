@@ -28,6 +28,7 @@ def nvml_machine(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     pynvml in the test's own process sees the one made last; programs see the one whose `env` they are given.
     """
     monkeypatch.setenv("FORJA_NVML_STATE", str(tmp_path / "none"))
+    machine.leave()
     made: list[machine.Machine] = []
 
     def make(model: str | None = None, *, owner: int | None = None, **keys: Any) -> machine.Machine:

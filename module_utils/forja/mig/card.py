@@ -60,7 +60,7 @@ class Card(NamedTuple):
     @property
     def slices(self) -> int:
         """Compute slices, such as 7 or 4."""
-        return max(profile.slices for profile in self.profiles)
+        return max((profile.slices for profile in self.profiles), default=0)
 
     def by_id(self, number: int) -> Profile:
         for profile in self.profiles:

@@ -48,9 +48,10 @@ def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left
     if in_the_way:
         raise BusyError(in_the_way)
     # Of a GPU that a killed run changed, what that run found counts: it is what its users last chose.
-    was = {one.uuid: left.get(one.uuid) or found(one.gpu) for one in changing}
-    journal.write(dict(left, **was))
-    begun: List[GpuPlan] = []
+    was = dict({one.uuid: found(one.gpu) for one in changing}, **left)
+    journal.write(was)
+    # What a killed run changed is part of this change, finished or not: it is put back with the rest.
+    begun = [one for one in plans if one.uuid in left]
     try:
         waiting = _modes(gateway, changing, begun, means, say)
         for one in changing:
@@ -80,7 +81,7 @@ def _modes(gateway: Gateway, plans: Sequence[GpuPlan], begun: List[GpuPlan], mea
     for one in plans:
         if not one.mode_changes:
             continue
-        begun.append(one)
+        _begin(begun, one)
         for step in one.steps:
             if step.action in (ENABLE, DISABLE):
                 if not _mode(gateway, one, step, say):
@@ -119,13 +120,17 @@ def _mode(gateway: Gateway, one: GpuPlan, step: Step, say: Say) -> bool:
 
 
 def _instances(gateway: Gateway, one: GpuPlan, begun: List[GpuPlan], say: Say) -> None:
-    if one not in begun:
-        begun.append(one)
+    _begin(begun, one)
     places = {instance.placement: instance.id for instance in one.gpu.instances}
     for step in one.steps:
         # Where the mode changes, what was there went before it.
         if step.action not in _MODE and not (one.mode_changes and step.action in (REMOVE_COMPUTE, REMOVE_INSTANCE)):
             _step(gateway, one.gpu, step, places, say)
+
+
+def _begin(begun: List[GpuPlan], one: GpuPlan) -> None:
+    if one not in begun:
+        begun.append(one)
 
 
 def _step(gateway: Gateway, gpu: Gpu, step: Step, places: Dict[Placement, int], say: Say) -> None:
@@ -157,6 +162,8 @@ def _restore(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], 
     for one in reversed(begun):
         say("GPU %d: put back as found" % one.gpu.index)
         try:
+            if not one.steps and gateway.processes(one.gpu):
+                continue  # A killed run finished it, and somebody uses it since: that layout is whole, and theirs.
             if not _put_back(gateway, one.gpu.index, was[one.uuid]):
                 trouble.append("GPU %d is not as it was found" % one.gpu.index)
         except GatewayError as error:

@@ -17,6 +17,7 @@ from .steps import Step
 
 INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, FUNCTION_NOT_FOUND, IN_USE = 2, 3, 6, 13, 19
 _ENDLESS = 64  # no driver has as many profile indexes; a library that never says INVALID_ARGUMENT must not hold us for ever
+_MOST_INSTANCES = 16  # room for NVML to write to even where it counts wrong; no card has more than 8
 _OUTSIDE = 0xFFFFFFFF  # instance ids of a process that runs in no MIG instance
 
 
@@ -109,9 +110,7 @@ class Gateway:
 
     def gpu(self, index: int) -> Gpu:
         """One GPU, read anew. Its compute instances have no ids or placements yet; `detailed` adds them."""
-        device = self._devices.get(index)
-        if device is None:
-            device = self._devices[index] = self._call("GPU %d" % index, "nvmlDeviceGetHandleByIndex", index)
+        device = self._device(index)
         bus = self._call("The PCI address of GPU %d" % index, "nvmlDeviceGetPciInfo", device)
         ids = _hex(bus.pciDeviceId), _hex(bus.pciSubSystemId)
         mode = self._optional("MIG mode of GPU %d" % index, (NOT_SUPPORTED, FUNCTION_NOT_FOUND), "nvmlDeviceGetMigMode", device)
@@ -133,11 +132,11 @@ class Gateway:
         )
 
     def uuid(self, gpu: Gpu) -> str:
-        return _text(self._call("The UUID of GPU %d" % gpu.index, "nvmlDeviceGetUUID", self._devices[gpu.index]))
+        return _text(self._call("The UUID of GPU %d" % gpu.index, "nvmlDeviceGetUUID", self._device(gpu.index)))
 
     def minor(self, gpu: Gpu) -> int:
         """N of its /dev/nvidiaN, which need not be its index."""
-        return int(self._call("The device node of GPU %d" % gpu.index, "nvmlDeviceGetMinorNumber", self._devices[gpu.index]))
+        return int(self._call("The device node of GPU %d" % gpu.index, "nvmlDeviceGetMinorNumber", self._device(gpu.index)))
 
     def card(self, gpu: Gpu) -> Card:
         """The profiles with the placements of this very board: which slot has no compute differs from board to board."""
@@ -148,7 +147,10 @@ class Gateway:
             array = (self._nvml.c_nvmlGpuInstancePlacement_t * max(count.value, 1))()
             self._placements(gpu, profile.id, array, count)
             places = sorted(Placement(int(place.start), int(place.size)) for place in list(array)[: count.value])
-            found.append(profile._replace(placements=tuple(places)))
+            # mig-parted has a table of its own for the A30, since NVML counts its instances wrong; a plain profile is limited by its
+            # placements anyway. A marked one, such as +me, by its engines.
+            plain = not attributes(profile.index)
+            found.append(profile._replace(placements=tuple(places), count=max(profile.count, len(places)) if plain else profile.count))
         return Card(tuple(found))
 
     def detailed(self, gpu: Gpu) -> Gpu:
@@ -166,7 +168,7 @@ class Gateway:
         return gpu._replace(instances=tuple(instances))
 
     def mig_devices(self, gpu: Gpu) -> List[MigDevice]:
-        device = self._devices[gpu.index]
+        device = self._device(gpu.index)
         found = []
         for number in range(self._call("MIG devices", "nvmlDeviceGetMaxMigDeviceCount", device)):
             mig = self._optional("A MIG device", (NOT_FOUND,), "nvmlDeviceGetMigDeviceHandleByIndex", device, number)
@@ -186,7 +188,7 @@ class Gateway:
         for kind in ("Compute", "Graphics"):
             name = "nvmlDeviceGet%sRunningProcesses" % kind
             quiet = (NOT_SUPPORTED, FUNCTION_NOT_FOUND, 4)
-            for process in self._optional("Processes", quiet, name, self._devices[gpu.index]) or []:
+            for process in self._optional("Processes", quiet, name, self._device(gpu.index)) or []:
                 ids = [None if value in (None, _OUTSIDE) else int(value) for value in (process.gpuInstanceId, process.computeInstanceId)]
                 found[int(process.pid), ids[0], ids[1]] = Process(int(process.pid), ids[0], ids[1])
         return [found[key] for key in sorted(found, key=str)]
@@ -196,7 +198,7 @@ class Gateway:
     def set_mode(self, gpu: Gpu, enabled: bool) -> int:
         """Ask for the mode; the answer is NVML's activation status, 0 when it is in force. The ids of the GPU may change."""
         what = "%s MIG mode of GPU %d (%s)" % ("Enabling" if enabled else "Disabling", gpu.index, gpu.address)
-        return int(self._call(what, "nvmlDeviceSetMigMode", self._devices[gpu.index], int(enabled)) or 0)
+        return int(self._call(what, "nvmlDeviceSetMigMode", self._device(gpu.index), int(enabled)) or 0)
 
     def forget(self, index: int) -> None:
         """The handles of a GPU whose mode changed are stale."""
@@ -220,7 +222,7 @@ class Gateway:
         """The id of the new GPU instance."""
         what = "Making a GPU instance %s at slot %d of GPU %d" % (profile.name, place.start, gpu.index)
         wanted = self._nvml.c_nvmlGpuInstancePlacement_t(place.start, place.size)
-        device = self._devices[gpu.index]
+        device = self._device(gpu.index)
         handle = self._call(what, "nvmlDeviceCreateGpuInstanceWithPlacement", device, profile.id, byref(wanted))
         number = int(self._call(what, "nvmlGpuInstanceGetInfo", handle).id)
         self._gpu_handles[gpu.index, number] = handle
@@ -246,6 +248,11 @@ class Gateway:
             self._call(what, "nvmlGpuInstanceCreateComputeInstanceWithPlacement", handle, kind, byref(place))
 
     # How
+
+    def _device(self, index: int) -> Any:
+        if index not in self._devices:
+            self._devices[index] = self._call("GPU %d" % index, "nvmlDeviceGetHandleByIndex", index)
+        return self._devices[index]
 
     def _call(self, what: str, function: str, *arguments: Any) -> Any:
         self.calls += 1
@@ -304,7 +311,7 @@ class Gateway:
         found = []
         for profile in kind.profiles:
             what = "GPU instances %s of GPU %d" % (profile.name, index)
-            array = (self._nvml.c_nvmlGpuInstance_t * max(profile.count, 1))()
+            array = (self._nvml.c_nvmlGpuInstance_t * max(profile.count, _MOST_INSTANCES))()
             count = c_uint(0)
             self._call(what, "nvmlDeviceGetGpuInstances", device, profile.id, array, byref(count))
             for handle in list(array)[: count.value]:
@@ -340,7 +347,7 @@ class Gateway:
 
     def _placements(self, gpu: Gpu, profile: int, array: Any, count: c_uint) -> None:
         what = "Placements on GPU %d" % gpu.index
-        self._call(what, "nvmlDeviceGetGpuInstancePossiblePlacements", self._devices[gpu.index], profile, array, byref(count))
+        self._call(what, "nvmlDeviceGetGpuInstancePossiblePlacements", self._device(gpu.index), profile, array, byref(count))
 
 
 def _hex(number: int) -> str:

@@ -90,7 +90,16 @@ class Node:
             for gpu in gpus
         ]
         if source is not None:
-            return config.load(source).select(label, known)
+            try:
+                return config.load(source).select(label, known)
+            except config.ConfigError as error:
+                silent = [gpu for gpu in gpus if gpu.capable and not gpu.profiles and not gpu.enabled]
+                if not silent:
+                    raise
+                raise PlanError(
+                    "GPU %d (%s at %s): its driver tells which profiles there are only while MIG is enabled. Apply the label all-enabled"
+                    " (without a configuration) first, then this one." % (silent[0].index, silent[0].name, silent[0].address)
+                ) from error
         from . import defaults
 
         cards = {gpu.index: self.gateway.card(gpu) for gpu in gpus if gpu.capable}

@@ -93,7 +93,7 @@ def subsystem(product: dict[str, Any]) -> int:
 
 
 def placements(model: dict[str, Any], slices: int, size: int, computeless: int | None) -> list[tuple[int, int]]:
-    """Every aligned place of `size` slots with compute for `slices`. One leaf of most boards has none, and not always the same."""
+    """Every aligned place of `size` slots with compute for `slices`, where the leaf `computeless` has none."""
     unit = model["placement_unit"]
     leaves = size // unit
     places = []
@@ -163,11 +163,19 @@ def profile_values(model: dict[str, Any], profile: dict[str, Any], computeless: 
             "slices": part["slices"],
             "count": part["max_instances"],
             "multiprocessors": guess_multiprocessors(model, part["slices"]) if part["sm"] is None else part["sm"],
-            "placements": [(place["start"], place["size"]) for place in part["placements"]],
+            "placements": compute_placements(model, profile, part),
         }
         for part in profile["ci_profiles"]
     }
     return values
+
+
+def compute_placements(model: dict[str, Any], profile: dict[str, Any], part: dict[str, Any]) -> list[tuple[int, int]]:
+    """As profiles.json has them, and one more on Ampere: real A100 have made 1c and then 2c in a 3g, the 1c at slice 0."""
+    places = [(place["start"], place["size"]) for place in part["placements"]]
+    if model["architecture"] == "Ampere" and (profile["slices"], part["slices"]) == (3, 2):
+        places.append((1, 2))
+    return places
 
 
 # --- into the state ----------------------------------------------------------------------------------------------------
@@ -189,7 +197,12 @@ def _fill(target: Any, values: dict[str, Any]) -> None:
 
 def _mig(target: Any, gpu: dict[str, Any], driver: str) -> None:
     model = gpu["model"]
-    computeless = gpu.get("computeless_leaf", model["typical_computeless_leaf"])
+    half = model["tree_leaves"] // 2
+    leaf = gpu.get("computeless_leaf", model["typical_computeless_leaf"])
+    # NVML counts the half that is complete first, whichever it is.
+    target.halves_swapped = leaf is not None and leaf < half
+    computeless = (leaf + half) % model["tree_leaves"] if target.halves_swapped else leaf
+    target.aligned_compute = model["architecture"] != "Ampere"
     target.mig_capable = 1
     target.mode_needs_reset = model["mig_mode_change_needs_reset"]
     target.mode_survives_reboot = model["mig_mode_persists_over_reboot"]

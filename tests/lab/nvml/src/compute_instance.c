@@ -112,7 +112,38 @@ NVML(nvmlGpuInstanceGetComputeInstanceRemainingCapacity, (nvmlGpuInstance_t inst
 
 // --- making and destroying ----------------------------------------------------------------------------------------------
 
-// Without a wish the driver takes the lowest free place, as listings of real A100 show for parts of equal size.
+static unsigned places_left_beside(struct target target, struct sim_placement taken)
+{
+    unsigned left = 0;
+    for (unsigned id = 0; id < SIM_CI_PROFILES; id++) {
+        const struct sim_ci_profile *profile = &parent(target)->compute[id];
+        for (unsigned i = 0; i < profile->placement_count; i++) {
+            struct sim_placement place = profile->placements[i];
+            left += is_free(target.instance, place) && !overlaps(place.start, place.size, taken.start, taken.size);
+        }
+    }
+    return left;
+}
+
+// The driver's own choice. Ampere takes the lowest free place, as listings of real A100 show. From Hopper on compute instances
+// are aligned, and the rule is that of NVIDIA's open kernel modules: what reduces the remaining capacity least.
+static const struct sim_placement *choose(struct target target, const struct sim_ci_profile *profile)
+{
+    const struct sim_placement *best = NULL;
+    unsigned most = 0;
+    for (unsigned i = 0; i < profile->placement_count; i++) {
+        const struct sim_placement *place = &profile->placements[i];
+        if (!is_free(target.instance, *place))
+            continue;
+        unsigned left = 1 + (target.gpu->aligned_compute ? places_left_beside(target, *place) : 0);
+        if (left > most) {
+            most = left;
+            best = place;
+        }
+    }
+    return best;
+}
+
 static nvmlReturn_t create(nvmlGpuInstance_t instance, unsigned id, const nvmlPlacement_t *wanted, nvmlComputeInstance_t *handle)
 {
     struct target target;
@@ -122,25 +153,19 @@ static nvmlReturn_t create(nvmlGpuInstance_t instance, unsigned id, const nvmlPl
     nvmlReturn_t result = enter_profile(instance, id, &target, &profile);
     if (result != NVML_SUCCESS)
         return result;
-    const struct sim_placement *place = NULL;
-    bool known = !wanted;
-    for (unsigned i = 0; i < profile->placement_count && !place; i++) {
-        const struct sim_placement *one = &profile->placements[i];
-        if (wanted && (one->start != wanted->start || one->size != wanted->size))
-            continue;
-        known = true;
-        if (is_free(target.instance, *one))
-            place = one;
-    }
-    if (!known)
+    const struct sim_placement *place = wanted ? NULL : choose(target, profile);
+    for (unsigned i = 0; wanted && i < profile->placement_count; i++)
+        if (profile->placements[i].start == wanted->start && profile->placements[i].size == wanted->size)
+            place = &profile->placements[i];
+    if (wanted && !place)
         return NVML_ERROR_INVALID_ARGUMENT;
     unsigned ci = 0;
     while (ci < SIM_COMPUTES && target.instance->compute[ci].used)
         ci++;
-    if (!place || ci == SIM_COMPUTES || !allowed(target, id))
+    if (!place || !is_free(target.instance, *place) || ci == SIM_COMPUTES || !allowed(target, id))
         return NVML_ERROR_INSUFFICIENT_RESOURCES;
     target.instance->compute[ci] = (struct sim_compute){.profile = id, .start = place->start, .size = place->size, .serial = ++sim->next_serial};
-    target.instance->compute[ci].used = 1;
+    target.instance->compute[ci].used = 1; // last, for those who are killed in between
     sim_current->ci = ci;
     *handle = compute_handle(target.gpu_index, target.gi, ci);
     return NVML_SUCCESS;

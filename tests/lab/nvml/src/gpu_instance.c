@@ -125,13 +125,18 @@ static unsigned remaining(const struct sim_gpu *gpu, const struct sim_gi_profile
     return places < limit ? places : limit;
 }
 
-// The nodes of the buddy tree: 0 is the whole, 1 and 2 its halves, 3 to 6 the quarters, 7 to 14 the eighths.
+// The nodes of the buddy tree over the physical leaves: 0 is the whole, 1 and 2 its halves, 3 to 6 the quarters, 7 to 14 the
+// eighths. NVML's placements are not physical: on boards whose first half lacks a compute slice the halves are swapped, so that
+// every board offers the same placements, and only the ids tell the boards apart.
 static struct sim_placement node(const struct sim_gpu *gpu, unsigned id)
 {
     unsigned first = 0, leaves = gpu->leaves;
     for (unsigned level_start = 0, width = 1; id >= level_start + width; level_start += width, width *= 2)
         leaves /= 2, first = level_start + width;
-    return (struct sim_placement){(id - first) * leaves * gpu->leaf_size, leaves * gpu->leaf_size};
+    unsigned start = (id - first) * leaves;
+    if (gpu->halves_swapped && id)
+        start = (start + gpu->leaves / 2) % gpu->leaves;
+    return (struct sim_placement){start * gpu->leaf_size, leaves * gpu->leaf_size};
 }
 
 static unsigned nodes(const struct sim_gpu *gpu) { return 2 * gpu->leaves - 1; }

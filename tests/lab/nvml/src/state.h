@@ -102,7 +102,10 @@ struct sim_gpu {
     uint32_t link_group;
     uint32_t leaves;
     uint32_t leaf_size;
+    // The place, as NVML counts it, where there is memory but no compute; and whether NVML counts the halves the other way round.
     uint32_t computeless_leaf;
+    uint32_t halves_swapped;
+    uint32_t aligned_compute;
     uint32_t max_mig_devices;
     uint32_t engines[4];
     struct sim_gi_profile profiles[SIM_GI_PROFILES];
