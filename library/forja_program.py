@@ -24,16 +24,37 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  files:
+    description: What belongs to the program on this host, such as its unit and its configuration. Folders are made where they are missing.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The file.
+        type: path
+        required: true
+      content:
+        description: What it holds; data becomes JSON. A file without content is removed.
+        type: raw
 """
 
 EXAMPLES = r"""
-- name: Have the command forja-mig
+- name: Have the command forja-mig, and the configuration that it applies
   forja_program:
+    files:
+      - path: /etc/forja/mig.yaml
+        content: {version: v1, mig-configs: {off: [{devices: all, mig-enabled: false}]}}
 """
 
 RETURN = r"""
 steps:
   description: What was done, in check mode what would be done.
+  returned: success
+  type: list
+  elements: str
+written:
+  description: Those of O(files) that are new, changed or gone.
   returned: success
   type: list
   elements: str
@@ -46,24 +67,35 @@ interpreter:
 
 import hashlib
 import importlib.util
+import json
 import sys
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.forja import program_files
+from ..module_utils.forja import atomic_file, program_files
 from ..module_utils.forja.host_files import HostFiles
 from ..module_utils.forja.mig import __main__ as program  # so that Ansible sends it, with all that it imports
 from ..module_utils.forja.nvml_access import interpreter_with_binding
 
 
 def argument_spec() -> Dict[str, Any]:
-    return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+    file = {"path": {"type": "path", "required": True}, "content": {"type": "raw"}}
+    return {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "files": {"type": "list", "elements": "dict", "default": [], "options": file},
+    }
 
 
 def interpreter() -> Optional[str]:
     found = interpreter_with_binding(HostFiles("/"))
     return found or (sys.executable if importlib.util.find_spec("pynvml") else None)
+
+
+def content(of: Any) -> Optional[bytes]:
+    if not of:
+        return None
+    return (of if isinstance(of, str) else json.dumps(of, indent=4, sort_keys=True) + "\n").encode("utf-8")
 
 
 def listing(files: Dict[str, bytes]) -> str:
@@ -84,6 +116,9 @@ def main() -> None:
         if rc != 0:
             raise OSError("%s cannot compile the program: %s" % (python, (out + err).strip()))
 
+    wanted = {one["path"]: content(one["content"]) for one in module.params["files"]}
+    found = {path: atomic_file.read(path) for path in wanted}
+    written = [path for path in wanted if found[path] != wanted[path]]
     try:
         before = program_files.gather(home, command)
         steps = program_files.plan(before, files, text)
@@ -92,11 +127,17 @@ def main() -> None:
             left = program_files.plan(program_files.gather(home, command), files, text)
             if left:
                 raise OSError("everything was written, yet this is left to do: %s" % "; ".join(left))
+        for path in written:
+            steps.append("%s %s" % ("remove" if wanted[path] is None else "write", path))
+            if not module.check_mode:
+                atomic_file.replace(path, wanted[path])
     except OSError as error:
         module.fail_json(msg=str(error))
         return
-    module.exit_json(changed=bool(steps), steps=steps, interpreter=python if present else None,
-                     diff={"before": listing(before.tree), "after": listing(files)})
+    diff = [{"before_header": path, "after_header": path, "before": (found[path] or b"").decode("utf-8", "replace"),
+             "after": (wanted[path] or b"").decode("utf-8")} for path in written]
+    module.exit_json(changed=bool(steps), steps=steps, written=written, interpreter=python if present else None,
+                     diff=[{"before": listing(before.tree), "after": listing(files)}] + diff)
 
 
 if __name__ == "__main__":

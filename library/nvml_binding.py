@@ -33,6 +33,10 @@ options:
     description: Its SHA-256, of each file that may be installed. Needed with V(present).
     type: list
     elements: str
+  yaml:
+    description: Whether the distribution's C(python3-yaml) is needed too, for configurations in YAML.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -68,6 +72,7 @@ def argument_spec() -> Dict[str, Any]:
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "version": {"type": "str"},
         "sha256": {"type": "list", "elements": "str"},
+        "yaml": {"type": "bool", "default": False},
     }
 
 
@@ -84,11 +89,11 @@ def main() -> None:
 
     try:
         before = after = gather(run, files)
-        steps = plan(before, requirement, wanted)
+        steps = plan(before, requirement, wanted, module.params["yaml"])
         if steps and not module.check_mode:
             apply(run, steps, requirement)
             after = gather(run, files)
-            left = plan(after, requirement, wanted)
+            left = plan(after, requirement, wanted, module.params["yaml"])
             if left:
                 raise BindingError("Everything reports success, yet this is left to do: %s" % "; ".join(step.words for step in left))
     except (BindingError, OSError) as error:

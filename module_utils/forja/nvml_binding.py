@@ -16,7 +16,9 @@ PACKAGE = "python3-pynvml"
 BASE = "/usr/bin/python3"
 # Written last: an environment without it, or with another text in it, is made anew.
 STAMP = PRIVATE + "/forja-requirement.txt"
-DISTRIBUTION, ENVIRONMENT, VENV, CLEAN = "distribution", "environment", "venv", "clean"
+PYYAML = "/usr/lib/python3/dist-packages/yaml"
+DISTRIBUTION, ENVIRONMENT, VENV, YAML, CLEAN = "distribution", "environment", "venv", "yaml", "clean"
+_PACKAGES = {DISTRIBUTION: PACKAGE, VENV: "python3-venv", YAML: "python3-yaml"}
 # Of these, none may come or go for the sake of the binding: they are the driver's, whose sources are not to be mixed.
 _DRIVER = re.compile(r"(?:lib)?(?:nvidia|cuda|nvcuvid|nvoptix|glx-nvidia|xserver-xorg-video-nvidia)")
 
@@ -32,6 +34,7 @@ class State(NamedTuple):
     folder: bool  # whether our environment is there, in whatever state
     harmless: bool  # whether the distribution's package would come alone
     venv: bool  # whether the base Python can make environments
+    yaml: bool  # whether the distribution's PyYAML is there, which our environment sees too
 
 
 class Step(NamedTuple):
@@ -41,11 +44,10 @@ class Step(NamedTuple):
 
 def gather(run: Run, files: HostFiles) -> State:
     interpreter, private = interpreter_with_binding(files), private_interpreter(files)
-    stamp = files.text(STAMP)
-    folder = files.exists(PRIVATE)
+    state = State(interpreter, private, files.text(STAMP), files.exists(PRIVATE), False, True, files.exists(PYYAML))
     if interpreter and interpreter != private:
-        return State(interpreter, private, stamp, folder, False, True)
-    return State(interpreter, private, stamp, folder, _harmless(run, files), run([BASE, "-c", "import ensurepip, venv"])[0] == 0)
+        return state
+    return state._replace(harmless=_harmless(run, files), venv=run([BASE, "-c", "import ensurepip, venv"])[0] == 0)
 
 
 def _harmless(run: Run, files: HostFiles) -> bool:
@@ -61,17 +63,18 @@ def comes_alone(simulated: str) -> bool:
     return bool(found) and all(action == "Inst" and not _DRIVER.match(name) for action, name in found)
 
 
-def plan(state: State, requirement: str, wanted: bool) -> List[Step]:
+def plan(state: State, requirement: str, wanted: bool, yaml: bool = False) -> List[Step]:
     if not wanted:
         return [Step(CLEAN, "remove " + PRIVATE)] if state.folder else []
-    if state.interpreter and state.interpreter != state.private:
-        return []
-    if state.private and state.stamp == requirement:
-        return []
-    if state.harmless and not state.folder:
-        return [Step(DISTRIBUTION, "install " + PACKAGE)]
-    steps = [] if state.venv else [Step(VENV, "install python3-venv")]
-    return steps + [Step(ENVIRONMENT, "make %s with %s" % (PRIVATE, requirement.split()[0]))]
+    actions = [] if state.yaml or not yaml else [YAML]
+    foreign = state.interpreter and state.interpreter != state.private
+    if not foreign and not (state.private and state.stamp == requirement):
+        if state.harmless and not state.folder:
+            actions.append(DISTRIBUTION)
+        else:
+            actions += [ENVIRONMENT] if state.venv else [VENV, ENVIRONMENT]
+    made = "make %s with %s" % (PRIVATE, requirement.split()[0])
+    return [Step(action, made if action == ENVIRONMENT else "install " + _PACKAGES[action]) for action in actions]
 
 
 def apply(run: Run, steps: List[Step], requirement: str) -> None:
@@ -81,7 +84,7 @@ def apply(run: Run, steps: List[Step], requirement: str) -> None:
         elif step.action == ENVIRONMENT:
             _environment(run, requirement)
         else:
-            _install(run, PACKAGE if step.action == DISTRIBUTION else "python3-venv")
+            _install(run, _PACKAGES[step.action])
 
 
 def _install(run: Run, name: str) -> None:
@@ -96,7 +99,7 @@ def _install(run: Run, name: str) -> None:
 def _environment(run: Run, requirement: str) -> None:
     """From whatever index the host's own pip is configured with; the hashes tell whether it is the right file."""
     python = PRIVATE + "/bin/python3"
-    _do(run, [BASE, "-m", "venv", "--clear", PRIVATE])
+    _do(run, [BASE, "-m", "venv", "--clear", "--system-site-packages", PRIVATE])
     draft = PRIVATE + "/requirement.txt"
     atomic_file.replace(draft, requirement.encode("utf-8"))
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]

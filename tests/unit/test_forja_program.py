@@ -137,6 +137,23 @@ def test_the_module(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert os.path.exists(place.command) is not check
 
 
+def test_files_of_the_program(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "interpreter", lambda: sys.executable)
+    old, fresh = tmp_path / "old", tmp_path / "etc/forja/mig.yaml"
+    old.write_text("of no use")
+    files = [{"path": str(old), "content": ""}, {"path": str(fresh), "content": {"version": "v1"}}]
+    for written in ([str(old), str(fresh)], []):
+        with patch_module_args({"files": files}), pytest.raises(SystemExit):
+            module.main()
+        told = json.loads(capsys.readouterr().out)
+        assert told["written"] == written
+        assert told["changed"] is bool(written)
+    assert json.loads(fresh.read_text()) == {"version": "v1"}
+    assert not old.exists()
+
+
 def test_the_module_wants_pynvml(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(module, "interpreter", lambda: None)
     with patch_module_args({}), pytest.raises(SystemExit) as end:

@@ -11,11 +11,11 @@ from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils.forja import nvml_access, nvml_binding
 from plugins.module_utils.forja.host_files import HostFiles
-from plugins.module_utils.forja.nvml_binding import DISTRIBUTION, ENVIRONMENT, VENV, BindingError, State, comes_alone, plan
+from plugins.module_utils.forja.nvml_binding import DISTRIBUTION, ENVIRONMENT, VENV, YAML, BindingError, State, comes_alone, plan
 from plugins.modules import nvml_binding as module
 
 WANTED = "nvidia-ml-py==13.615.71 --hash=sha256:95\n"
-BARE = State(None, None, None, False, False, True)
+BARE = State(None, None, None, folder=False, harmless=False, venv=True, yaml=False)
 OURS = nvml_access.PRIVATE + "/bin/python3"
 
 
@@ -35,6 +35,15 @@ OURS = nvml_access.PRIVATE + "/bin/python3"
 def test_plan(state: State, actions: list[str]) -> None:
     assert [step.action for step in plan(state, WANTED, True)] == actions
     assert [step.words for step in plan(state, WANTED, False)] == (["remove " + nvml_access.PRIVATE] if state.folder else [])
+
+
+@pytest.mark.parametrize(("state", "actions"), [
+    (BARE, [YAML, ENVIRONMENT]),
+    (BARE._replace(interpreter="/usr/bin/python3"), [YAML]),
+    (BARE._replace(interpreter="/usr/bin/python3", yaml=True), []),
+])
+def test_plan_with_yaml(state: State, actions: list[str]) -> None:
+    assert [step.action for step in plan(state, WANTED, True, yaml=True)] == actions
 
 
 @pytest.mark.parametrize(("simulated", "alone"), [
