@@ -52,15 +52,18 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 def started(gateway: Gateway, options: argparse.Namespace) -> Gateway:
     """NVML's start loads the driver. At boot that may fail at first, while the kernel is still looking for its devices."""
-    end = time.time() + getattr(options, "wait", 0)
+    seconds = getattr(options, "wait", 0)
+    end, said = time.time() + seconds, ""
     while True:
         try:
             return gateway.__enter__()
         except GatewayError as error:
             if time.time() >= end:
                 raise
-            print("%s; trying again" % error, file=sys.stderr, flush=True)
-            time.sleep(2)
+            if str(error) != said:
+                said = str(error)
+                print("%s; trying again for %g s" % (said, seconds), file=sys.stderr, flush=True)
+            time.sleep(min(2, seconds))
 
 
 def parser() -> argparse.ArgumentParser:
