@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MIG on two hosts of the lab, two A100 (Debian 12) and eight H100 (Debian 13): from bare to partitioned, kept over restarts, and away.
+
+The GPUs are simulated, and so are the programs that use them: units with true names that run `sleep` and say to the simulated driver that
+they hold a GPU. The tests build on each other, in the order of this file.
+"""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import INVENTORY, LAB, ROOT, Lab
+
+AMPERE, HOPPER = "mig12", "mig13"
+HOSTS = (AMPERE, HOPPER)
+NOTE = "/var/lib/forja/gpu-clients.json"
+BALANCED = {"1g.10gb": 2, "2g.20gb": 1, "3g.40gb": 1}
+# /run/NAME.holds says what a client registers for: nothing, a GPU, or an instance of it.
+HOLDER = """#!/bin/sh
+# A stand-in of the Forja lab for a program that uses GPUs: NAME start PID, NAME stop
+name=$1
+if [ "$2" = start ]; then
+    echo $3 > /run/$name.pid
+    set -- $(cat /run/$name.holds 2>/dev/null)
+    if [ $# -gt 0 ]; then gpu=$1; shift; nvml-sim process add $gpu $(cat /run/$name.pid) "$@"; fi
+    echo "start $name" >> /run/clients.log
+else
+    for gpu in $(cut -d" " -f1 /run/$name.holds 2>/dev/null); do nvml-sim process remove $gpu $(cat /run/$name.pid); done
+    echo "stop $name" >> /run/clients.log
+fi
+exit 0
+"""
+CLIENT = """[Unit]
+Description=Stand-in of the Forja lab for {name}
+[Service]
+ExecStart=sleep infinity
+ExecStartPost=/usr/local/bin/gpu-client {name} start $MAINPID
+ExecStopPost=/usr/local/bin/gpu-client {name} stop
+[Install]
+WantedBy=multi-user.target
+"""
+REFRESH = """[Unit]
+Description=Stand-in of the Forja lab for the CDI refresh of NVIDIA's container toolkit
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo cdi >> /run/clients.log'
+"""
+
+
+class Gpus(Lab):
+    """Both hosts, or one of them, and runs of the role on them with what is wanted in the inventory."""
+
+    def __init__(self, inventory: Path, name: str = ",".join(HOSTS)) -> None:
+        super().__init__(name, inventory)
+
+    def of(self, name: str) -> "Gpus":
+        return Gpus(self.inventory, name)
+
+    def start_run(self, *, check: bool = False, **wish: object) -> "subprocess.Popen[str]":
+        wanted = {f"mig_{key}": value for key, value in wish.items()}
+        (self.inventory / "wish.yml").write_text(json.dumps({"mig": {"vars": wanted}}))
+        return self.role("mig", check=check, **wanted)
+
+    def run(self, *, check: bool = False, **wish: object) -> dict[str, int]:
+        """Runs the role; returns how many tasks changed something on each host."""
+        output = self.passes(self.start_run(check=check, **wish))
+        return {name: int(changed) for name, changed in re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+)", output, re.M)}
+
+    def witness(self) -> None:
+        """The host tests of the role, against what the last run was asked for."""
+        done = subprocess.run(["pytest", "tests/hosts/test_mig.py", f"--hosts=ansible://{self.name.replace(',', ',ansible://')}",
+                               f"--ansible-inventory={self.inventory}"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        assert " passed" in done.stdout
+
+    def show(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.on("nvml-sim show"))["gpus"]
+        return found
+
+    def uuids(self) -> dict[tuple[int, int], str]:
+        """By GPU and first memory slot: the UUID of the first MIG device there."""
+        return {(gpu["index"], one["start"]): one["compute"][0]["uuid"] for gpu in self.show() for one in gpu["instances"]}
+
+    def profiles(self, gpu: int) -> list[str]:
+        return sorted(one["profile"] for one in self.show()[gpu]["instances"])
+
+    def instance(self, gpu: int, profile: str) -> int:
+        return next(int(one["id"]) for one in self.show()[gpu]["instances"] if one["profile"] == profile)
+
+    def log(self) -> list[str]:
+        """What the clients went through since the last look."""
+        return self.on("cat /run/clients.log; : > /run/clients.log").splitlines()
+
+    def holds(self, client: str, what: str) -> None:
+        """Start a client anew, holding a GPU (`0`) or an instance (`0 --instance 5`)."""
+        self.on(f"echo '{what}' > /run/{client}.holds; systemctl restart {client}")
+
+    def restart(self) -> None:
+        """As after a power cut that everything survives but memory."""
+        subprocess.run(["docker", "restart", "--time", "0", f"forja-{LAB}-{self.name}"], check=True, capture_output=True)
+        for _ in range(60):
+            if self.on("systemctl is-system-running --wait", check=False) in ("running", "degraded"):
+                return
+            time.sleep(1)
+        pytest.fail(f"{self.name} does not come up")
+
+
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> Gpus:
+    inventory = tmp_path_factory.mktemp("inventory")
+    for part in INVENTORY.iterdir():
+        (inventory / part.name).symlink_to(part.resolve())
+    return Gpus(inventory)
+
+
+@pytest.fixture
+def ampere(gpus: Gpus) -> Gpus:
+    return gpus.of(AMPERE)
+
+
+@pytest.fixture
+def clients(ampere: Gpus) -> Iterator[Gpus]:
+    """The pair of A100 with clients: slurmd counts GPUs, Ollama holds the 2g of GPU 0, ComfyUI the first GPU's 3g."""
+    units = {name: CLIENT.format(name=name) for name in ("slurmd", "ollama", "comfyui")} | {"nvidia-cdi-refresh": REFRESH}
+    for name, text in units.items():
+        ampere.on(f"cat > /etc/systemd/system/{name}.service <<'END'\n{text}END")
+    ampere.on(f"cat > /usr/local/bin/gpu-client <<'END'\n{HOLDER}END\nchmod +x /usr/local/bin/gpu-client; systemctl daemon-reload")
+    ampere.on("systemctl enable --now slurmd ollama comfyui 2>/dev/null")
+    ampere.holds("ollama", f"0 --instance {ampere.instance(0, '2g.20gb')}")
+    ampere.holds("comfyui", f"0 --instance {ampere.instance(0, '3g.40gb')}")
+    ampere.log()
+    yield ampere
+    ampere.on("nvml-sim faults clear; systemctl stop stranger 2>/dev/null; rm -f /run/*.holds; true")
+    assert ampere.on("systemctl is-active slurmd ollama comfyui").split() == ["active"] * 3, "a client was left stopped"
+    assert ampere.on(f"ls {NOTE}", check=False) == ""
+
+
+def only(devices: dict[str, int]) -> dict[str, Any]:
+    """A configuration of the first GPU; the second one keeps what it has."""
+    return {"version": "v1", "mig-configs": {"lab": [{"devices": [0], "mig-enabled": True, "mig-devices": devices}]}}
+
+
+def test_from_bare_hosts(gpus: Gpus) -> None:
+    predicted = gpus.run(check=True, selected="all-balanced")
+    assert set(predicted) == set(HOSTS)
+    assert gpus.run(selected="all-balanced") == predicted, "the check predicted another number of changes"
+    assert min(predicted.values()) > 0
+    for host in HOSTS:
+        gpus.of(host).on("nvml-sim calls --reset >/dev/null")
+    assert set(gpus.run(selected="all-balanced").values()) == {0}
+    for host in HOSTS:
+        assert json.loads(gpus.of(host).on("nvml-sim calls"))["changing"] == 0
+    gpus.witness()
+
+
+def test_neighbours_live_on_and_clients_wait(clients: Gpus) -> None:
+    before, comfyui = clients.uuids(), clients.on("cat /run/comfyui.pid")
+    clients.on("setsid sleep infinity >/dev/null 2>&1 & echo $! > /run/train.pid")
+    clients.on(f"nvml-sim process add 1 $(cat /run/train.pid) --instance {clients.instance(1, '3g.40gb')}")
+    wish: dict[str, Any] = {"config": only({"1g.10gb": 4, "3g.40gb": 1})}
+    predicted = clients.run(check=True, **wish)
+    assert clients.log() == []
+    assert clients.uuids() == before
+    assert clients.run(**wish) == predicted
+    assert clients.log() == ["stop slurmd", "stop ollama", "cdi", "start ollama", "start slurmd"]
+    assert clients.profiles(0) == ["1g.10gb"] * 4 + ["3g.40gb"]
+    after = clients.uuids()
+    assert {place: uuid for place, uuid in before.items() if place != (0, 2)}.items() <= after.items(), "a neighbour lost its UUID"
+    assert clients.on("cat /run/comfyui.pid") == comfyui
+    assert clients.on("kill -0 $(cat /run/train.pid) && echo alive") == "alive"
+    assert clients.run(**wish) == {AMPERE: 0}
+    clients.witness()
+    clients.on("nvml-sim process remove 1 $(cat /run/train.pid); kill $(cat /run/train.pid)")
+    clients.on("rm /run/ollama.holds; systemctl restart ollama")
+    assert clients.run(config=only(BALANCED))[AMPERE] > 0
+
+
+def test_a_stranger_is_named_and_nothing_is_stopped(clients: Gpus) -> None:
+    before = clients.uuids()
+    clients.on("systemd-run --quiet --collect --unit=stranger sleep infinity")
+    pid = clients.on("systemctl show --value --property=MainPID stranger")
+    clients.on(f"nvml-sim process add 0 {pid} --instance {clients.instance(0, '1g.10gb')}")
+    output = clients.fails(clients.start_run(config=only({"7g.80gb": 1})))
+    assert re.search(rf"GPU 0, GPU instance \d+: \S*sleep \(pid {pid}, unit stranger.service\)", output), output
+    assert "Nothing was stopped or changed" in output
+    assert "(unit ollama" not in output
+    assert clients.log() == []
+    assert clients.uuids() == before
+    clients.on(f"nvml-sim process remove 0 {pid}")
+
+
+@pytest.mark.parametrize(("wish", "said"), [
+    ({"config": only({"3g.40gb": 3})}, "3g.40gb"),
+    ({"config": only({"1g.5gb": 7})}, "1g.5gb"),
+    ({"selected": "all-of-them"}, "all-of-them"),
+    ({}, "a label is needed"),
+])
+def test_what_cannot_be_fails_before_anything_is_touched(clients: Gpus, wish: dict[str, Any], said: str) -> None:
+    clients.on("nvml-sim calls --reset >/dev/null")
+    assert said in clients.fails(clients.start_run(**wish))
+    assert json.loads(clients.on("nvml-sim calls"))["changing"] == 0
+    assert clients.log() == []
+
+
+def test_a_change_that_fails_is_put_back_and_clients_start(clients: Gpus) -> None:
+    before = clients.uuids()
+    clients.on("nvml-sim fault nvmlGpuInstanceCreateComputeInstance* 2 INSUFFICIENT_RESOURCES")
+    output = clients.fails(clients.start_run(config=only({"1g.10gb": 4, "3g.40gb": 1})))
+    assert "Everything was put back" in output
+    assert clients.uuids() == before
+    assert clients.log() == ["stop slurmd", "stop ollama", "cdi", "start ollama", "start slurmd"]
+
+
+@pytest.mark.parametrize("moment", ["a destroyed instance", "the start of the clients"])
+def test_a_killed_run_is_finished_by_the_next(clients: Gpus, moment: str) -> None:
+    wish: dict[str, Any] = {"config": only({"1g.10gb": 4, "3g.40gb": 1})}
+    if moment == "the start of the clients":
+        slow = "/run/systemd/system/ollama.service.d/slow.conf"
+        clients.on(f"mkdir -p $(dirname {slow}); printf '[Service]\\nExecStartPre=/bin/sleep 30\\n' > {slow}; systemctl daemon-reload")
+        clients.kill_when(clients.start_run(**wish), lambda: "activating" in clients.on("systemctl is-active ollama", check=False))
+        clients.on(f"rm {slow}; systemctl daemon-reload; systemctl stop ollama")
+        assert clients.profiles(0).count("1g.10gb") == 4
+    else:
+        clients.on("nvml-sim fault nvmlDeviceCreateGpuInstance* 1 delay=20000")
+        clients.kill_when(clients.start_run(**wish), lambda: clients.profiles(0).count("2g.20gb") == 0)
+        assert clients.on("systemctl is-active slurmd ollama", check=False).split() == ["inactive", "inactive"]
+        clients.on("nvml-sim faults clear")
+    assert clients.on(f"stat -c %a {NOTE}") == "600"
+    assert clients.run(**wish)[AMPERE] > 0
+    assert clients.profiles(0) == ["1g.10gb"] * 4 + ["3g.40gb"]
+    assert clients.on("systemctl is-active slurmd ollama").split() == ["active", "active"]
+    assert clients.run(**wish)[AMPERE] == 0
+    clients.on("rm -f /run/ollama.holds; systemctl restart ollama")
+    clients.run(config=only(BALANCED))
+
+
+@pytest.mark.usefixtures("clients")
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_restart_makes_the_layout_again_before_the_clients(gpus: Gpus, name: str) -> None:
+    """A100 keep the mode, H100 nothing."""
+    host = gpus.of(name)
+    before = host.uuids()
+    host.restart()
+    assert host.uuids() == before
+    assert host.on("systemctl is-active forja-mig") == "active"
+    if name == AMPERE:
+        asked = "systemctl show --value --property={} {}"
+        done = int(host.on(asked.format("ExecMainExitTimestampMonotonic", "forja-mig")))
+        assert 0 < done <= int(host.on(asked.format("ExecMainStartTimestampMonotonic", "ollama")))
+
+
+def test_a_broken_configuration_is_a_failed_unit_and_no_hang(clients: Gpus) -> None:
+    clients.on("echo '{\"version\": \"v1\", \"mig-configs\": {\"lab\": 7}}' > /etc/forja/mig.yaml")
+    clients.restart()
+    assert clients.on("systemctl is-active slurmd ollama comfyui").split() == ["active"] * 3
+    assert clients.on("systemctl is-failed forja-mig") == "failed"
+    assert "lab" in clients.on("journalctl --unit=forja-mig --boot --output=cat --no-pager")
+    clients.run(config=only(BALANCED))
+    clients.witness()
+
+
+def test_away_again(gpus: Gpus, ampere: Gpus) -> None:
+    ampere.on("systemctl disable --now slurmd ollama comfyui 2>/dev/null; cd /etc/systemd/system; rm /usr/local/bin/gpu-client"
+              " slurmd.service ollama.service comfyui.service nvidia-cdi-refresh.service; systemctl daemon-reload")
+    predicted = gpus.run(check=True, state="absent")
+    assert gpus.run(state="absent") == predicted
+    assert min(predicted.values()) > 0
+    assert set(gpus.run(state="absent").values()) == {0}
+    gpus.witness()
+    gpus.run(selected="all-disabled", state="absent")
