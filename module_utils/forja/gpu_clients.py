@@ -129,8 +129,8 @@ def _client_of(record: Dict[str, Any], host: Host, known: Sequence[Known]) -> Op
                 return Client(UNIT, unit.name, unit.name)
             if container.kind == DOCKER or any(one.kind == CRI and one.name == container.name for one in known):
                 return Client(container.kind, container.name, container.id)
-    # A unit that runs its program in a container of its own cgroup, as Podman's units do, is found by its name too.
-    name = record.get("unit") or ""
+    # Of a process in a container the unit may be one of the container's own systemd; but Podman's units hold their containers.
+    name = "" if short and runtime != "podman" else record.get("unit") or ""
     if any(one.kind == UNIT and name in matching(one, host) for one in known):
         return Client(UNIT, name, name)
     return None

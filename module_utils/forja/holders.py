@@ -59,6 +59,18 @@ def find(files: HostFiles, gpus: List[Dict[str, Any]], seconds: float = 2.0) -> 
     return Holders(by_gpu, len(files.denied) - before, True)
 
 
+def as_seen_here(cgroup: str, init: str) -> str:
+    """The text of /proc/PID/cgroup without what leads to this very host, where that is a container with a systemd of its own.
+
+    `init` is the text for process 1, whose group is init.scope at the root of what systemd manages.
+    """
+    for line in init.splitlines():
+        path = line.partition(":")[2].partition(":")[2]
+        if path.endswith("/init.scope") and path != "/init.scope":
+            return cgroup.replace(path[: -len("/init.scope")], "")
+    return cgroup
+
+
 def unit_of(cgroup: str) -> Optional[str]:
     """The innermost systemd unit in the text of /proc/PID/cgroup: ollama.service, or the scope of a login or container."""
     units = _UNIT.findall(cgroup)
@@ -87,7 +99,7 @@ def _open_nodes(files: HostFiles, pid: str, owner: Dict[str, str]) -> Set[str]:
 
 def process(files: HostFiles, pid: str) -> Dict[str, Any]:
     """Who a process is; the fields of one that has ended are None."""
-    cgroup = files.text("/proc/%s/cgroup" % pid, 8192) or ""
+    cgroup = as_seen_here(files.text("/proc/%s/cgroup" % pid, 8192) or "", files.text("/proc/1/cgroup", 8192) or "")
     arguments = (files.text("/proc/%s/cmdline" % pid, 4096) or "").split("\n")
     # Further arguments may hold passwords; a script's path says enough.
     command = " ".join(arguments[:2] if len(arguments) > 1 and arguments[1].startswith("/") else arguments[:1])

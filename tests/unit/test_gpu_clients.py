@@ -182,10 +182,16 @@ def test_pods_stop_behind_kubelet() -> None:
 
 @pytest.mark.parametrize("record", [
     blocker("session-3.scope"), blocker(), blocker("slurmd.service"), blocker("docker-9.scope", "docker:999999999999"),
+    blocker("ollama.service", "lxc:train"),
 ])
 def test_strangers_are_named_and_nothing_stops(record: dict[str, Any]) -> None:
     with pytest.raises(ClientError, match=r"(?s)GPU 0: python3 train.py \(pid 4711.*Nothing was stopped"):
         planned(FakeHost(ollama=None), [blocker("ollama.service"), record])
+
+
+def test_a_unit_of_podman_stops_with_its_container() -> None:
+    host = FakeHost(triton=None)
+    assert [step.client.name for step in planned(host, [blocker("triton.service", "podman:999999999999")])] == ["triton.service"]
 
 
 def test_no_engine_and_no_runtime() -> None:

@@ -342,6 +342,24 @@ def test_unit_and_container(cgroup: str, unit: str | None, container: str | None
     assert holders.container_of(cgroup) == container
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "init", "seen"),
+    [
+        ("0::/system.slice/ollama.service\n", "0::/init.scope\n", "0::/system.slice/ollama.service\n"),
+        ("0::/docker/0a/system.slice/ollama.service\n", "0::/docker/0a/init.scope\n", "0::/system.slice/ollama.service\n"),
+        (
+            "1:name=systemd:/docker/0a/system.slice/docker-0b.scope\n",
+            "9:cpu:/docker/0a\n1:name=systemd:/docker/0a/init.scope\n",
+            "1:name=systemd:/system.slice/docker-0b.scope\n",
+        ),
+        ("0::/docker/0a\n", "0::/docker/0a\n", "0::/docker/0a\n"),
+        ("0::/x\n", "", "0::/x\n"),
+    ],
+)
+def test_a_container_with_a_systemd_is_a_host_of_its_own(cgroup: str, init: str, seen: str) -> None:
+    assert holders.as_seen_here(cgroup, init) == seen
+
+
 def test_holders_stop_in_time(tmp_path: Path) -> None:
     build({"processes": {pid: {"comm": "x", "open": ["/dev/nvidia0"]} for pid in range(2, 30)}}, tmp_path)
     gpu = dict(pci.blank_gpu(), address="0000:01:00.0", vendor="nvidia", device_nodes=["/dev/nvidia0"])
