@@ -174,7 +174,6 @@ def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
         "devices": node.devices(),
         "reboot_required": bool(outcome.reboot),
         "reboot_reasons": list(outcome.reboot),
-        "nvml_calls": gateway.calls,
     }
     if module.check_mode:
         told["blockers"] = blockers
@@ -183,6 +182,7 @@ def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
     if module._diff:
         before, after = pictures(gateway, outcome.plans)
         told["diff"] = {"before": before, "after": after}
+    told["nvml_calls"] = gateway.calls
     return told
 
 
