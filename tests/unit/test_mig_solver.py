@@ -282,6 +282,7 @@ def test_the_drivers_choice_is_assumed_where_nvml_was_not_asked() -> None:
                                   "Nearest that fits: 1 x 1g.5gb+me, 1 x 1g.5gb."),
     (counts(("7g.40gb", 1, 99)), "99 x 1c.7g.40gb does not fit: 1 x 7g.40gb have room for 7 compute instances, not 99. "
                                  "Nearest that fits: 7 x 1c.7g.40gb."),
+    (counts(("1g.5gb", 1, 10**12)), "1000000000000 x 1g.5gb does not fit: no card holds so many."),
     (counts(("1g.7gb", 1, 1)), "This card has no profile 1g.7gb; it has 1g.5gb, 1g.5gb+me, 1g.10gb, 2g.10gb, 3g.20gb, 4g.20gb, 7g.40gb."),
     (Wanted(True, instances=(WantedInstance("3g.20gb", 2, (3,)),)),
      "1 x 3g.20gb at slot 2 does not fit: a 3g.20gb starts at slot 0 or 4, not at 2. It would fit without `placement`."),
