@@ -44,8 +44,9 @@ molecule: .venv/installed ## The personas on fresh hosts: check, converge, idemp
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)
 
-bench: .venv/installed ## Time gpu_facts, and the first and the second run of site.yml on one workstation
+bench: .venv/installed ## Time gpu_facts, MIG on eight GPUs, and the first and the second run of site.yml on one workstation
 	@python3 tests/bench/gpu_facts.py
+	@python3 tests/bench/mig.py
 	@python3 tests/bench/site.py
 
 lock: ## Pin requirements.lock anew from pyproject.toml (needs uv)
