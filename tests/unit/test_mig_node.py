@@ -299,6 +299,31 @@ def test_a_peer_that_would_be_reset_with_its_instances_stops_it(boot: Boot, tmp_
     assert host.resets == []
 
 
+def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot(A100)
+
+    def missing(_argv: list[str]) -> tuple[int, str, str]:
+        raise FileNotFoundError(2, "No such file or directory", "nvidia-smi")
+
+    monkeypatch.setattr(host, "run", missing)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    with pytest.raises(ChangeError, match="nvidia-smi.*put back"):
+        host.apply(SEVEN, reset=True)
+    assert host.state() == [({"current": 0, "pending": 0}, [])]
+
+
+def test_what_took_every_step_and_is_not_there_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+    before = host.state()
+    create = Gateway.create_compute
+    lazy = iter([lambda *_arguments: None])
+    monkeypatch.setattr(Gateway, "create_compute", lambda *arguments: next(lazy, create)(*arguments))
+    with pytest.raises(ChangeError, match="took every step and is still not as wanted: add a compute instance of 2c.*put back"):
+        host.apply(BALANCED)
+    assert host.state() == before
+
+
 def test_a_client_that_nobody_sees_leaves_no_pending_mode(boot: Boot) -> None:
     host = boot(A100)
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", IN_USE)

@@ -88,10 +88,7 @@ def read(path: Optional[str]) -> Optional[str]:
 
 
 def run(argv: List[str]) -> Tuple[int, str, str]:
-    try:
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
-    except OSError as error:
-        return 127, "", str(error)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -58,7 +58,8 @@ def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left
             if one.uuid not in waiting:
                 _instances(gateway, one, begun, say)
         for one in changing:
-            _check(gateway, one, waiting)
+            if one.uuid not in waiting:
+                _check(gateway, one, was[one.uuid])
     except BaseException as error:  # also an interrupt: half a layout serves nobody
         trouble = _restore(gateway, begun, was, say)
         if not trouble:
@@ -147,12 +148,14 @@ def _step(gateway: Gateway, gpu: Gpu, step: Step, places: Dict[Placement, int], 
         raise AssertionError("no such step: %r" % (step,))
 
 
-def _check(gateway: Gateway, one: GpuPlan, waiting: Dict[str, str]) -> None:
-    if one.wanted is None or one.uuid in waiting:
-        return
-    rest = plan_gpu(gateway, gateway.gpu(one.gpu.index), one.uuid, one.wanted, False)
-    if rest.steps or rest.waits:
-        todo = rest.waits or ", ".join(step.words() for step in rest.steps)
+def _check(gateway: Gateway, one: GpuPlan, was: Found) -> None:
+    now = gateway.gpu(one.gpu.index)
+    if one.wanted is None:
+        rest: Sequence[Step] = steps_back(gateway.detailed(now), was)
+    else:
+        rest = plan_gpu(gateway, now, one.uuid, one.wanted, True).steps
+    if rest:
+        todo = ", ".join(step.words() for step in rest)
         raise _NotThereError("GPU %d took every step and is still not as wanted: %s" % (one.gpu.index, todo))
 
 

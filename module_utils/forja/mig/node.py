@@ -110,7 +110,10 @@ class Node:
     def _reset(self, gpus: Sequence[Gpu]) -> None:
         """`nvidia-smi --gpu-reset`; NVML itself has no such call. Its output says why a GPU cannot be reset."""
         addresses = ",".join(gpu.address for gpu in self._with_peers(gpus))
-        code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
+        try:
+            code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
+        except OSError as error:  # no nvidia-smi
+            raise GatewayError("Resetting %s" % addresses, error) from error
         if code:
             raise GatewayError("Resetting %s" % addresses, RuntimeError((out + err).strip() or "nvidia-smi exits with %d" % code))
 
