@@ -126,6 +126,30 @@ def test_h100_gets_all_multiprocessors_of_a_double_memory_instance(boot: Boot) -
     assert pynvml.nvmlDeviceGetAttributes(device).multiprocessorCount == 26
 
 
+def test_two_in_one_gpu_instance_take_no_more_than_their_share(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """go-nvml's issue 146 shows the large kind of one slice in a 2g.20gb too; the simulator does not offer it there."""
+    host = boot(H100)
+    asked = Gateway._compute_of
+
+    def more(gateway: Gateway, *arguments: Any) -> Any:
+        kinds = list(asked(gateway, *arguments))
+        return [*kinds, type(kinds[0])(id=7, slices=1, multiprocessors=26)]
+
+    monkeypatch.setattr(Gateway, "_compute_of", more)
+    host.apply(wanted(entry("all", {})))
+    created: list[int] = []
+    create = pynvml.nvmlGpuInstanceCreateComputeInstanceWithPlacement
+
+    def watch(handle: Any, kind: int, place: Any) -> Any:
+        created.append(kind)
+        return create(handle, kind, place)
+
+    monkeypatch.setattr(pynvml, "nvmlGpuInstanceCreateComputeInstanceWithPlacement", watch)
+    with pytest.raises(ChangeError):  # looking at what was made asks for the kind that the simulator does not know there
+        host.apply(wanted(entry("all", {"1c.2g.20gb": 2})))
+    assert created[:2] == [0, 0]
+
+
 def test_the_devices_are_those_that_cuda_sees(boot: Boot) -> None:
     host = boot({**A100, "count": 2})
     host.apply(BALANCED)

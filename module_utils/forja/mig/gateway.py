@@ -239,8 +239,10 @@ class Gateway:
             fitting = [one for one in offered if one.slices == step.slices]
             if not fitting:
                 raise GatewayError(what, LookupError("the driver offers none of that size there"))
-            # H100's 1g.20gb has two kinds of one slice, of 16 and of 26 multiprocessors.
-            kind = max(fitting, key=lambda one: (one.multiprocessors, -one.id)).id
+            # H100 has two kinds of one slice, of 16 and of 26 multiprocessors. The large one is for a GPU instance that has just
+            # this compute instance, such as 1g.20gb; in a larger one it would leave too little for the next.
+            alone = any(one.id == step.instance.profile and one.slices == step.slices for one in gpu.profiles)
+            kind = (max if alone else min)(fitting, key=lambda one: (one.multiprocessors, -one.id)).id
         if step.start is None:
             self._call(what, "nvmlGpuInstanceCreateComputeInstance", handle, kind)
         else:
