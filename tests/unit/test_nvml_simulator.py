@@ -135,6 +135,24 @@ def test_every_model_describes_itself(nvml_machine: Make, key: str) -> None:
     assert code(pynvml.nvmlDeviceGetMigMode, device) == (SUCCESS if key in MIG_MODELS else NOT_SUPPORTED)
 
 
+def test_monitors_get_constant_readings(nvml_machine: Make) -> None:
+    """Of whole GPUs. A MIG device has none, and in MIG mode utilisation means nothing, as on real ones."""
+    nvml_machine("a100-40gb")
+    device = gpu()
+    assert pynvml.nvmlDeviceGetTemperature(device, 0) == 30
+    assert pynvml.nvmlDeviceGetPowerUsage(device) < pynvml.nvmlDeviceGetEnforcedPowerLimit(device)
+    assert pynvml.nvmlDeviceGetUtilizationRates(device).gpu == 0
+    assert pynvml.nvmlDeviceGetClockInfo(device, 2) == pynvml.nvmlDeviceGetSupportedMemoryClocks(device)[0]
+    assert code(pynvml.nvmlDeviceGetClockInfo, device, 4) == code(pynvml.nvmlDeviceGetFanSpeed, device) == NOT_SUPPORTED
+    assert pynvml.nvmlDeviceGetCpuAffinity(device, 1)[0] & 1
+    pynvml.nvmlDeviceSetMigMode(device, 1)
+    create_compute(create(device, G1), 0)
+    assert code(pynvml.nvmlDeviceGetUtilizationRates, device) == NOT_SUPPORTED
+    assert code(pynvml.nvmlDeviceGetTemperature, mig_devices(device)[0], 0) == NOT_SUPPORTED
+    pynvml.nvmlDeviceSetPersistenceMode(device, 1)
+    assert pynvml.nvmlDeviceGetPersistenceMode(device) == 1
+
+
 # --- profiles ------------------------------------------------------------------------------------------------------------
 
 
