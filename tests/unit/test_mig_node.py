@@ -336,6 +336,46 @@ def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.
     assert host.state() == [({"current": 0, "pending": 0}, [])]
 
 
+def test_we_have_no_gpu_open_while_one_is_reset(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvidia-smi refuses to reset a GPU that a client of NVML has open, and so it would for us. All handles are stale afterwards."""
+    host = boot({**A100, "count": 2})
+    host.apply(wanted(entry([1], {"1g.5gb": 7})))
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    reset = host.run
+
+    def watched(argv: list[str]) -> tuple[int, str, str]:
+        with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
+            pynvml.nvmlDeviceGetCount()
+        host.sim.calls(reset=True)
+        return reset(argv)
+
+    monkeypatch.setattr(host, "run", watched)
+    host.apply(BALANCED, reset=True)
+    assert host.sizes(0) == host.sizes(1) == [1, 1, 2, 4]
+    # The neighbour's mode stays; what goes there was looked up again.
+    calls = [call["call"] for call in host.sim.calls()["log"] if call["gpu"] == 1]
+    assert calls.index("nvmlGpuInstanceGetComputeInstances") < calls.index("nvmlComputeInstanceDestroy")
+
+
+def test_a_gpu_that_a_reset_lost_is_not_taken_for_its_neighbour(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot({**A100, "count": 2})
+    second = host.sim.show()["gpus"][1]
+
+    def lost(argv: list[str]) -> tuple[int, str, str]:
+        host.sim.boot({"gpus": [{**A100, "uuid": second["uuid"], "address": second["address"]}]}, os.geteuid())
+        pynvml.nvmlInit()
+        pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0), 1)
+        pynvml.nvmlShutdown()
+        host.changes()
+        return 0, "", ""
+
+    monkeypatch.setattr(host, "run", lost)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    with pytest.raises(ChangeError, match="GPU 0: .*Not Found"):
+        host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True)
+    assert host.changes() == 0
+
+
 def test_what_took_every_step_and_is_not_there_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     host = boot(A100)
     host.apply(SEVEN)

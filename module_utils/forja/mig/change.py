@@ -94,7 +94,8 @@ def _modes(gateway: Gateway, plans: Sequence[GpuPlan], begun: List[GpuPlan], mea
     if resets and means.reset:
         say("Reset %s" % ", ".join("GPU %d (%s)" % (one.gpu.index, one.gpu.address) for one in resets))
         means.reset([one.gpu for one in resets])
-        gateway.restart()
+        for one in plans:  # for handles of this session, also where no mode changes
+            gateway.detailed(gateway.gpu(one.gpu.index))
     elif resets:
         for one in resets:
             waiting[one.uuid] = "MIG mode of GPU %d (%s) changes only with a reset of the GPU or a reboot" % (

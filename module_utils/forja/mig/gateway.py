@@ -8,7 +8,7 @@ Profile indexes are walked until NVML answers INVALID_ARGUMENT, as nvml.h says: 
 
 import contextlib
 from ctypes import byref, c_uint
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..pci import normal_address
 from .card import Card, Compute, Instance, Placement, Profile
@@ -81,6 +81,7 @@ class Gateway:
         self._nvml = nvml
         self.calls = 0
         self._devices: Dict[int, Any] = {}
+        self._addresses: Dict[int, Any] = {}  # as NVML writes them, by the index at first sight
         self._kinds: Dict[Tuple[str, str], _Kind] = {}
         self._gpu_handles: Dict[Tuple[int, int], Any] = {}
         self._compute_lists: Dict[Tuple[int, int], List[Any]] = {}  # in the order of Instance.compute as `gpu` gives it
@@ -112,6 +113,7 @@ class Gateway:
         """One GPU, read anew. Its compute instances have no ids or placements yet; `detailed` adds them."""
         device = self._device(index)
         bus = self._call("The PCI address of GPU %d" % index, "nvmlDeviceGetPciInfo", device)
+        self._addresses[index] = bus.busId
         ids = _hex(bus.pciDeviceId), _hex(bus.pciSubSystemId)
         mode = self._optional("MIG mode of GPU %d" % index, (NOT_SUPPORTED, FUNCTION_NOT_FOUND), "nvmlDeviceGetMigMode", device)
         kind = self._kinds.get(ids)
@@ -204,11 +206,16 @@ class Gateway:
         """The handles of a GPU whose mode changed are stale."""
         self._devices.pop(index, None)
 
-    def restart(self) -> None:
-        """Begin another session, as after a reset: all handles are stale."""
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Without a session for a while: a GPU that somebody has open, be it us, cannot be reset. All handles are stale afterwards."""
         self.__exit__()
-        self._devices.clear()
-        self._call("NVML does not start again", "nvmlInit")
+        for handles in (self._devices, self._gpu_handles, self._compute_lists, self._compute_handles):
+            handles.clear()
+        try:
+            yield
+        finally:
+            self._call("NVML does not start again", "nvmlInit")
 
     def destroy_compute(self, gpu: Gpu, instance: Instance, compute: Compute) -> None:
         what = "Removing compute instance %d of GPU instance %d of GPU %d" % (compute.id, instance.id, gpu.index)
@@ -253,7 +260,13 @@ class Gateway:
 
     def _device(self, index: int) -> Any:
         if index not in self._devices:
-            self._devices[index] = self._call("GPU %d" % index, "nvmlDeviceGetHandleByIndex", index)
+            what, address = "GPU %d" % index, self._addresses.get(index)
+            # A GPU that a reset lost makes the indexes of others smaller: what we know by its index we find by its address.
+            self._devices[index] = (
+                self._call(what, "nvmlDeviceGetHandleByIndex", index)
+                if address is None
+                else self._call(what, "nvmlDeviceGetHandleByPciBusId", address)
+            )
         return self._devices[index]
 
     def _call(self, what: str, function: str, *arguments: Any) -> Any:

@@ -111,7 +111,8 @@ class Node:
         """`nvidia-smi --gpu-reset`; NVML itself has no such call. Its output says why a GPU cannot be reset."""
         addresses = ",".join(gpu.address for gpu in self._with_peers(gpus))
         try:
-            code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
+            with self.gateway.away():
+                code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
         except OSError as error:  # no nvidia-smi
             raise GatewayError("Resetting %s" % addresses, error) from error
         if code:
