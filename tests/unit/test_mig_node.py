@@ -376,6 +376,93 @@ def test_a_gpu_that_a_reset_lost_is_not_taken_for_its_neighbour(boot: Boot, monk
     assert host.changes() == 0
 
 
+def ask_for_no_mig(gpu: int) -> None:
+    """Somebody does it by hand; with instances on the GPU it waits."""
+    pynvml.nvmlInit()
+    assert pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(gpu), 0) == IN_USE
+
+
+def test_a_mode_that_waits_is_taken_back_without_touching_an_instance(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+    before = host.state()
+    ask_for_no_mig(0)
+    host.changes()
+    assert host.apply(SEVEN).words == ["GPU 0: enable MIG"]
+    assert host.changes() == 1
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceSetMigMode", "nvmlDeviceCreateGpuInstanceWithPlacement"])
+def test_putting_back_a_mode_that_waited_touches_no_instance_that_was_right(boot: Boot, function: str) -> None:
+    """The note of a GPU of which only the mode is wrong once knew nothing of its compute instances, and they were made anew."""
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    instances = host.state()[0][1]
+    ask_for_no_mig(0)
+    host.sim.calls(reset=True)
+    host.sim.fault(function, 1, "code", UNKNOWN)
+    with pytest.raises(ChangeError, match="put back as it was found.*after a reset of GPU 0") as caught:
+        host.apply(wanted(entry([0], {"1g.5gb": 7}), entry([1], {"7g.40gb": 1})))
+    assert caught.value.restored
+    assert host.state()[0][1] == instances
+    assert {call["call"] for call in host.sim.calls()["log"] if call["changing"] and call["gpu"] == 0} <= {"nvmlDeviceSetMigMode"}
+
+
+def test_a_mode_that_we_asked_for_and_that_waits_is_taken_back(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    before = host.state()
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back") as caught:
+        host.apply(wanted({"devices": [0], "mig-enabled": False}, entry([1], {"7g.40gb": 1})))
+    assert caught.value.restored
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("source", [OFF, SEVEN])
+def test_what_took_a_reset_is_put_back_with_a_reset(boot: Boot, source: Any) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(source)
+    before = host.state()
+    target = BALANCED if source is OFF else wanted({"devices": [0], "mig-enabled": False}, entry([1], {"7g.40gb": 1}))
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16, times=0)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back") as caught:
+        host.apply(target, reset=True)
+    assert caught.value.restored
+    assert host.state() == before
+
+
+def test_what_cannot_be_put_back_without_a_reset_is_said(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.sim.fault("nvmlDeviceSetMigMode", 2, "activation", 16, times=0)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="failed too: the MIG mode of GPU 0 comes back only with a reset of the GPU or a reboot"):
+        host.apply(wanted(entry([0], {"1g.5gb": 7})))
+
+
+def test_a_mode_that_is_not_even_pending_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a reboot would be asked for at each run, for ever."""
+    host = boot(A100)
+    monkeypatch.setattr(Gateway, "set_mode", lambda *_arguments: 3)
+    with pytest.raises(ChangeError, match="did not accept another MIG mode.*put back"):
+        host.apply(SEVEN)
+
+
+def test_a_terminal_that_is_gone_stops_nothing(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+
+    def gone(_words: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with Journal(host.folder) as journal:
+        assert host.session(lambda node: node.settle(BALANCED, None, False, journal, gone)).changed
+    assert host.is_settled(BALANCED)
+
+
 def test_what_took_every_step_and_is_not_there_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     host = boot(A100)
     host.apply(SEVEN)

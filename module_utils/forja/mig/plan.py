@@ -61,7 +61,8 @@ def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool)
         gpu = gateway.detailed(gpu)
         return GpuPlan(gpu, uuid, wanted, tuple(clear(gpu.instances) + mode), waits)
     if gpu.enabled and settled(Card(gpu.profiles), gpu.instances, wanted):
-        return GpuPlan(gpu, uuid, wanted, tuple(mode), waits)
+        # A step, be it only the mode, may have to be taken back: then each compute instance must be known.
+        return GpuPlan(gateway.detailed(gpu) if mode else gpu, uuid, wanted, tuple(mode), waits)
     gpu = gateway.detailed(gpu)
     try:
         layout = solve(gateway.card(gpu), gpu.instances, wanted)
@@ -73,7 +74,7 @@ def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool)
 def steps_back(gpu: Gpu, found: Found) -> List[Step]:
     """From what a GPU is, in detail, to what it was."""
     if found.enabled:
-        mode = [Step(ENABLE)] if not gpu.enabled else []
+        mode = [Step(ENABLE)] if not gpu.enabled or (found.pending and not gpu.pending) else []
         return mode + back_to(gpu.profiles, gpu.instances, found.instances)
     if gpu.enabled:
         return clear(gpu.instances) + [Step(DISABLE)]
