@@ -255,15 +255,23 @@ def test_without_privilege(nvml_library: Path) -> None:
         assert host.state() == [({"current": 0, "pending": 0}, [])]
 
 
-def test_a_driver_that_tells_profiles_only_in_mig_mode(boot: Boot) -> None:
-    """nvml.h allows it; then MIG is enabled by a run of its own."""
-    host = boot(A100, profiles_need_mode=True)
-    with pytest.raises(PlanError, match="GPU 0 .* only while MIG is enabled.*all-enabled"):
-        host.apply(SEVEN)
+@pytest.mark.parametrize(("source", "label"), [(SEVEN, None), (None, "all-1g.5gb")])
+@pytest.mark.parametrize("enabled", [0, 1])
+def test_a_driver_that_tells_profiles_only_in_mig_mode(boot: Boot, source: Any, label: str | None, enabled: int) -> None:
+    """nvml.h allows it; then MIG is enabled by a run of its own. The neighbour's instances are seen all the same, and stay."""
+    host = boot({**A100, "count": 2}, profiles_need_mode=True)
+    host.apply(wanted(entry([enabled], {})))
+    host.apply(wanted(entry([enabled], {"1g.5gb": 7})))
+    before = host.state()[enabled]
+    host.changes()
+    with pytest.raises(PlanError, match=f"GPU {1 - enabled} .* only while MIG is enabled.*devices: .{1 - enabled}.") as caught:
+        host.apply(source, label)
     assert host.changes() == 0
-    host.apply(None, "all-enabled")
-    host.apply(SEVEN)
-    assert host.sizes() == [1] * 7
+    host.apply(f"version: v1\nmig-configs: {{on: [{str(caught.value).split('the entry ')[1].split(', then')[0]}]}}")
+    assert host.state()[enabled] == before
+    host.apply(source, label)
+    assert host.sizes(0) == host.sizes(1) == [1] * 7
+    assert host.state()[enabled] == before
 
 
 # Modes, resets, reboots

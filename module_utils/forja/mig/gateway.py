@@ -117,7 +117,8 @@ class Gateway:
         ids = _hex(bus.pciDeviceId), _hex(bus.pciSubSystemId)
         mode = self._optional("MIG mode of GPU %d" % index, (NOT_SUPPORTED, FUNCTION_NOT_FOUND), "nvmlDeviceGetMigMode", device)
         kind = self._kinds.get(ids)
-        if kind is None:
+        # Some drivers tell profiles only in MIG mode: then the next GPU of this kind is asked again.
+        if kind is None or (mode is not None and not kind.profiles):
             kind = self._kinds[ids] = self._kind(index, device, mode is not None)
         return Gpu(
             index=index,
@@ -141,11 +142,19 @@ class Gateway:
         return int(self._call("The device node of GPU %d" % gpu.index, "nvmlDeviceGetMinorNumber", self._device(gpu.index)))
 
     def card(self, gpu: Gpu) -> Card:
-        """The profiles with the placements of this very board: which slot has no compute differs from board to board."""
+        """The profiles with the placements of this very board: which slot has no compute differs from board to board.
+
+        None at all where MIG is off and the driver tells them only while it is on.
+        """
         found = []
         for profile in gpu.profiles:
             count = c_uint(0)
-            self._placements(gpu, profile.id, None, count)
+            try:
+                self._placements(gpu, profile.id, None, count)
+            except GatewayError as error:
+                if error.code == NOT_SUPPORTED and not gpu.enabled:
+                    return Card(())
+                raise
             array = (self._nvml.c_nvmlGpuInstancePlacement_t * max(count.value, 1))()
             self._placements(gpu, profile.id, array, count)
             places = sorted(Placement(int(place.start), int(place.size)) for place in list(array)[: count.value])
