@@ -150,6 +150,18 @@ def test_two_in_one_gpu_instance_take_no_more_than_their_share(boot: Boot, monke
     assert created[:2] == [0, 0]
 
 
+def test_a_compute_instance_is_told_its_place_only_where_there_is_a_choice(boot: Boot) -> None:
+    """The call that tells it is the younger one."""
+    host = boot(A100)
+    host.sim.fault("nvmlGpuInstanceCreateComputeInstanceWithPlacement", 1, "code", 13, times=0)  # FUNCTION_NOT_FOUND
+    host.sim.calls(reset=True)
+    host.apply(SEVEN)
+    assert "nvmlGpuInstanceCreateComputeInstanceWithPlacement" not in host.sim.calls(reset=True)["counts"]
+    source = wanted(entry("all", [{"profile": "3g.20gb", "compute": ["1c", "2c"]}, {"profile": "3g.20gb", "compute": ["2c", "1c"]}]))
+    host.apply(source)
+    assert host.is_settled(source)
+
+
 def test_the_devices_are_those_that_cuda_sees(boot: Boot) -> None:
     host = boot({**A100, "count": 2})
     host.apply(BALANCED)
@@ -233,6 +245,15 @@ def test_one_run_at_a_time(boot: Boot) -> None:
     with Journal(host.folder), pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
         host.apply(SEVEN)
     assert host.apply(SEVEN).changed
+
+
+def test_waiting_for_another_run_ends_also_when_the_clock_is_set_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At boot it often is."""
+    host = boot(A100)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    with Journal(host.folder), pytest.raises(JournalError, match="Another run"):
+        host.apply(SEVEN)
 
 
 def test_without_privilege(nvml_library: Path) -> None:

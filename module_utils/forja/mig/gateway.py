@@ -250,6 +250,7 @@ class Gateway:
         assert step.instance is not None
         handle = self._gpu_handles[gpu.index, number]
         kind = step.kind
+        alone = any(one.id == step.instance.profile and one.slices == step.slices for one in gpu.profiles)
         if kind is None:
             offered = self._compute_of(self._kinds[gpu.device, gpu.subsystem], step.instance.profile, handle)
             fitting = [one for one in offered if one.slices == step.slices]
@@ -257,13 +258,17 @@ class Gateway:
                 raise GatewayError(what, LookupError("the driver offers none of that size there"))
             # H100 has two kinds of one slice, of 16 and of 26 multiprocessors. The large one is for a GPU instance that has just
             # this compute instance, such as 1g.20gb; in a larger one it would leave too little for the next.
-            alone = any(one.id == step.instance.profile and one.slices == step.slices for one in gpu.profiles)
             kind = (max if alone else min)(fitting, key=lambda one: (one.multiprocessors, -one.id)).id
-        if step.start is None:
-            self._call(what, "nvmlGpuInstanceCreateComputeInstance", handle, kind)
-        else:
+        if step.start is not None and not alone:
             place = self._nvml.c_nvmlComputeInstancePlacement_t(step.start, step.slices)
-            self._call(what, "nvmlGpuInstanceCreateComputeInstanceWithPlacement", handle, kind, byref(place))
+            try:
+                self._call(what, "nvmlGpuInstanceCreateComputeInstanceWithPlacement", handle, kind, byref(place))
+                return
+            except GatewayError as error:
+                if error.code != FUNCTION_NOT_FOUND:  # Old drivers cannot be told a place.
+                    raise
+        # The older call, which every tool uses. For one that fills its GPU instance there is but one place.
+        self._call(what, "nvmlGpuInstanceCreateComputeInstance", handle, kind)
 
     # How
 
