@@ -54,6 +54,15 @@ def test_to_a_layout_and_back(boot: Boot, model: dict[str, Any]) -> None:
     assert not host.apply(OFF).changed
 
 
+@pytest.mark.parametrize(("source", "label"), [(SEVEN, None), (None, "all-1g.5gb")])
+def test_nothing_to_do_takes_few_calls(boot: Boot, source: Any, label: str | None) -> None:
+    host = boot({**A100, "count": 8})
+    host.apply(SEVEN)
+    host.sim.calls(reset=True)
+    host.apply(source, label)
+    assert host.sim.calls()["total"] < 300
+
+
 def test_a_plan_changes_nothing_and_comes_true(boot: Boot) -> None:
     host = boot({**A100, "count": 2})
     host.apply(SEVEN)

@@ -100,7 +100,15 @@ class Node:
                 raise SilentDriverError(silent[0]) from error
         from . import defaults
 
-        cards = {gpu.index: self.gateway.card(gpu) for gpu in gpus if gpu.capable}
+        # How many fit is the same on GPUs of one kind; the plan itself asks each board.
+        kinds: Dict[Any, Card] = {}
+        cards: Dict[int, Card] = {}
+        for gpu in gpus:
+            kind = gpu.device, gpu.subsystem, gpu.profiles
+            if gpu.capable and kind not in kinds:
+                kinds[kind] = self.gateway.card(gpu)
+            if gpu.capable:
+                cards[gpu.index] = kinds[kind]
         if label is None:
             raise PlanError("Without a configuration a label is needed, one of: %s." % ", ".join(defaults.labels(cards)))
         silent = [gpu for gpu in gpus if gpu.capable and not cards[gpu.index].profiles]
