@@ -96,9 +96,13 @@ def test_a_wrong_request_is_code_2(program: Program, arguments: tuple[str, ...],
 def test_a_busy_gpu_is_code_3(program: Program) -> None:
     with subprocess.Popen(["/bin/sleep", "600"]) as job:
         program.machine.simulator.process_add("1", job.pid)
+        planned = program("plan", "-c", "all-balanced", code=1).stdout
+        (foretold,) = json.loads(program("plan", "--json", "-c", "all-balanced", code=1).stdout)["blockers"]
         told = program("apply", "-c", "all-balanced", code=3).stderr
         job.kill()
     assert f"GPU 1: /bin/sleep (pid {job.pid})" in told
+    assert f"In the way: GPU 1: /bin/sleep (pid {job.pid})" in planned
+    assert foretold["pid"] == job.pid
 
 
 def test_a_failure_put_back_is_code_4_and_one_that_is_not_5(program: Program) -> None:

@@ -54,6 +54,15 @@ def test_to_a_layout_and_back(boot: Boot, model: dict[str, Any]) -> None:
     assert not host.apply(OFF).changed
 
 
+@pytest.mark.parametrize(("source", "label"), [(SEVEN, None), (None, "all-1g.5gb")])
+def test_nothing_to_do_takes_few_calls(boot: Boot, source: Any, label: str | None) -> None:
+    host = boot({**A100, "count": 8})
+    host.apply(SEVEN)
+    host.sim.calls(reset=True)
+    host.apply(source, label)
+    assert host.sim.calls()["total"] < 300
+
+
 def test_a_plan_changes_nothing_and_comes_true(boot: Boot) -> None:
     host = boot({**A100, "count": 2})
     host.apply(SEVEN)
@@ -150,6 +159,18 @@ def test_two_in_one_gpu_instance_take_no_more_than_their_share(boot: Boot, monke
     assert created[:2] == [0, 0]
 
 
+def test_a_compute_instance_is_told_its_place_only_where_there_is_a_choice(boot: Boot) -> None:
+    """The call that tells it is the younger one."""
+    host = boot(A100)
+    host.sim.fault("nvmlGpuInstanceCreateComputeInstanceWithPlacement", 1, "code", 13, times=0)  # FUNCTION_NOT_FOUND
+    host.sim.calls(reset=True)
+    host.apply(SEVEN)
+    assert "nvmlGpuInstanceCreateComputeInstanceWithPlacement" not in host.sim.calls(reset=True)["counts"]
+    source = wanted(entry("all", [{"profile": "3g.20gb", "compute": ["1c", "2c"]}, {"profile": "3g.20gb", "compute": ["2c", "1c"]}]))
+    host.apply(source)
+    assert host.is_settled(source)
+
+
 def test_the_devices_are_those_that_cuda_sees(boot: Boot) -> None:
     host = boot({**A100, "count": 2})
     host.apply(BALANCED)
@@ -235,6 +256,15 @@ def test_one_run_at_a_time(boot: Boot) -> None:
     assert host.apply(SEVEN).changed
 
 
+def test_waiting_for_another_run_ends_also_when_the_clock_is_set_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At boot it often is."""
+    host = boot(A100)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    with Journal(host.folder), pytest.raises(JournalError, match="Another run"):
+        host.apply(SEVEN)
+
+
 def test_without_privilege(nvml_library: Path) -> None:
     """NVML answers NO_PERMISSION to what changes a GPU; root drops its rights for this, anybody else has none to drop."""
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
@@ -255,15 +285,23 @@ def test_without_privilege(nvml_library: Path) -> None:
         assert host.state() == [({"current": 0, "pending": 0}, [])]
 
 
-def test_a_driver_that_tells_profiles_only_in_mig_mode(boot: Boot) -> None:
-    """nvml.h allows it; then MIG is enabled by a run of its own."""
-    host = boot(A100, profiles_need_mode=True)
-    with pytest.raises(PlanError, match="GPU 0 .* only while MIG is enabled.*all-enabled"):
-        host.apply(SEVEN)
+@pytest.mark.parametrize(("source", "label"), [(SEVEN, None), (None, "all-1g.5gb")])
+@pytest.mark.parametrize("enabled", [0, 1])
+def test_a_driver_that_tells_profiles_only_in_mig_mode(boot: Boot, source: Any, label: str | None, enabled: int) -> None:
+    """nvml.h allows it; then MIG is enabled by a run of its own. The neighbour's instances are seen all the same, and stay."""
+    host = boot({**A100, "count": 2}, profiles_need_mode=True)
+    host.apply(wanted(entry([enabled], {})))
+    host.apply(wanted(entry([enabled], {"1g.5gb": 7})))
+    before = host.state()[enabled]
+    host.changes()
+    with pytest.raises(PlanError, match=f"GPU {1 - enabled} .* only while MIG is enabled.*devices: .{1 - enabled}.") as caught:
+        host.apply(source, label)
     assert host.changes() == 0
-    host.apply(None, "all-enabled")
-    host.apply(SEVEN)
-    assert host.sizes() == [1] * 7
+    host.apply(f"version: v1\nmig-configs: {{on: [{str(caught.value).split('the entry ')[1].split(', then')[0]}]}}")
+    assert host.state()[enabled] == before
+    host.apply(source, label)
+    assert host.sizes(0) == host.sizes(1) == [1] * 7
+    assert host.state()[enabled] == before
 
 
 # Modes, resets, reboots
@@ -334,6 +372,133 @@ def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.
     with pytest.raises(ChangeError, match="nvidia-smi.*put back"):
         host.apply(SEVEN, reset=True)
     assert host.state() == [({"current": 0, "pending": 0}, [])]
+
+
+def test_we_have_no_gpu_open_while_one_is_reset(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvidia-smi refuses to reset a GPU that a client of NVML has open, and so it would for us. All handles are stale afterwards."""
+    host = boot({**A100, "count": 2})
+    host.apply(wanted(entry([1], {"1g.5gb": 7})))
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    reset = host.run
+
+    def watched(argv: list[str]) -> tuple[int, str, str]:
+        with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
+            pynvml.nvmlDeviceGetCount()
+        host.sim.calls(reset=True)
+        return reset(argv)
+
+    monkeypatch.setattr(host, "run", watched)
+    host.apply(BALANCED, reset=True)
+    assert host.sizes(0) == host.sizes(1) == [1, 1, 2, 4]
+    # The neighbour's mode stays; what goes there was looked up again.
+    calls = [call["call"] for call in host.sim.calls()["log"] if call["gpu"] == 1]
+    assert calls.index("nvmlGpuInstanceGetComputeInstances") < calls.index("nvmlComputeInstanceDestroy")
+
+
+def test_a_gpu_that_a_reset_lost_is_not_taken_for_its_neighbour(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot({**A100, "count": 2})
+    second = host.sim.show()["gpus"][1]
+
+    def lost(argv: list[str]) -> tuple[int, str, str]:
+        host.sim.boot({"gpus": [{**A100, "uuid": second["uuid"], "address": second["address"]}]}, os.geteuid())
+        pynvml.nvmlInit()
+        pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0), 1)
+        pynvml.nvmlShutdown()
+        host.changes()
+        return 0, "", ""
+
+    monkeypatch.setattr(host, "run", lost)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    with pytest.raises(ChangeError, match="GPU 0: .*Not Found"):
+        host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True)
+    assert host.changes() == 0
+
+
+def ask_for_no_mig(gpu: int) -> None:
+    """Somebody does it by hand; with instances on the GPU it waits."""
+    pynvml.nvmlInit()
+    assert pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(gpu), 0) == IN_USE
+
+
+def test_a_mode_that_waits_is_taken_back_without_touching_an_instance(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+    before = host.state()
+    ask_for_no_mig(0)
+    host.changes()
+    assert host.apply(SEVEN).words == ["GPU 0: enable MIG"]
+    assert host.changes() == 1
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceSetMigMode", "nvmlDeviceCreateGpuInstanceWithPlacement"])
+def test_putting_back_a_mode_that_waited_touches_no_instance_that_was_right(boot: Boot, function: str) -> None:
+    """The note of a GPU of which only the mode is wrong once knew nothing of its compute instances, and they were made anew."""
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    instances = host.state()[0][1]
+    ask_for_no_mig(0)
+    host.sim.calls(reset=True)
+    host.sim.fault(function, 1, "code", UNKNOWN)
+    with pytest.raises(ChangeError, match="put back as it was found.*after a reset of GPU 0") as caught:
+        host.apply(wanted(entry([0], {"1g.5gb": 7}), entry([1], {"7g.40gb": 1})))
+    assert caught.value.restored
+    assert host.state()[0][1] == instances
+    assert {call["call"] for call in host.sim.calls()["log"] if call["changing"] and call["gpu"] == 0} <= {"nvmlDeviceSetMigMode"}
+
+
+def test_a_mode_that_we_asked_for_and_that_waits_is_taken_back(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    before = host.state()
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back") as caught:
+        host.apply(wanted({"devices": [0], "mig-enabled": False}, entry([1], {"7g.40gb": 1})))
+    assert caught.value.restored
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("source", [OFF, SEVEN])
+def test_what_took_a_reset_is_put_back_with_a_reset(boot: Boot, source: Any) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(source)
+    before = host.state()
+    target = BALANCED if source is OFF else wanted({"devices": [0], "mig-enabled": False}, entry([1], {"7g.40gb": 1}))
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16, times=0)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back") as caught:
+        host.apply(target, reset=True)
+    assert caught.value.restored
+    assert host.state() == before
+
+
+def test_what_cannot_be_put_back_without_a_reset_is_said(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.sim.fault("nvmlDeviceSetMigMode", 2, "activation", 16, times=0)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="failed too: the MIG mode of GPU 0 comes back only with a reset of the GPU or a reboot"):
+        host.apply(wanted(entry([0], {"1g.5gb": 7})))
+
+
+def test_a_mode_that_is_not_even_pending_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a reboot would be asked for at each run, for ever."""
+    host = boot(A100)
+    monkeypatch.setattr(Gateway, "set_mode", lambda *_arguments: 3)
+    with pytest.raises(ChangeError, match="did not accept another MIG mode.*put back"):
+        host.apply(SEVEN)
+
+
+def test_a_terminal_that_is_gone_stops_nothing(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+
+    def gone(_words: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with Journal(host.folder) as journal:
+        assert host.session(lambda node: node.settle(BALANCED, None, False, journal, gone)).changed
+    assert host.is_settled(BALANCED)
 
 
 def test_what_took_every_step_and_is_not_there_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:

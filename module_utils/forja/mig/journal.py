@@ -46,14 +46,14 @@ class Journal:
             lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise JournalError("%s cannot be used (%s); changing MIG needs root." % (self._folder, error.strerror)) from error
-        end = time.time() + self._patience
+        end = time.monotonic() + self._patience
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
                 holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.time() > end:
+                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > end:
                     os.close(lock)
                     raise JournalError(
                         "Another run (pid %s) has been changing MIG for over %g s; wait for it, or see why it hangs."
