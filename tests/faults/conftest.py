@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-INVENTORY = ROOT / "molecule/inventory"
+# Molecule's lab, or another one, such as that of `make site`: FORJA_LAB=lab FORJA_INVENTORY=inventories/lab
+LAB = os.environ.get("FORJA_LAB", "molecule")
+INVENTORY = ROOT / os.environ.get("FORJA_INVENTORY", "molecule/inventory")
 
 
 class Lab:
@@ -22,7 +24,7 @@ class Lab:
 
     def on(self, command: str, *, host: str = "", check: bool = True) -> str:
         """Runs a shell command as root on the host; returns what it printed."""
-        done = subprocess.run(["docker", "exec", f"forja-molecule-{host or self.name}", "sh", "-c", command],
+        done = subprocess.run(["docker", "exec", f"forja-{LAB}-{host or self.name}", "sh", "-c", command],
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
