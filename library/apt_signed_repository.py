@@ -93,7 +93,6 @@ key:
   type: str
 """
 
-import glob
 import hashlib
 import time
 from typing import Any, Dict, List, Optional
@@ -103,7 +102,7 @@ from ansible.module_utils.urls import fetch_url
 
 from ..module_utils.forja import atomic_file
 from ..module_utils.forja.apt import AptError, refresh
-from ..module_utils.forja.apt_repository import Files, Repository, RepositoryError, changes, check_key, desired, plan
+from ..module_utils.forja.apt_repository import Files, Repository, RepositoryError, changes, check_key, desired, gather, plan
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -140,12 +139,6 @@ def key_of(module: AnsibleModule, present: Optional[bytes], path: str) -> bytes:
     content = fetch(module, module.params["key_url"])
     check_key(content, wanted[0], wanted[1], module.params["key_url"])
     return content
-
-
-def gather(repository: Repository) -> Files:
-    paths = ["/etc/apt/sources.list", repository.key, repository.source]
-    paths += glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources")
-    return {path: atomic_file.read(path) for path in paths}
 
 
 def show(path: str, content: Optional[bytes]) -> str:

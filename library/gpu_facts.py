@@ -45,6 +45,10 @@ options:
       - A driver that takes longer is reported under C(problems); the module does not hang with it.
     type: float
     default: 20.0
+  report:
+    description: Whether the summary becomes a custom statistic of Ansible's, C(forja.gpu), which C(forja_summary) prints after the recap.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only, so check mode is no different.
@@ -175,6 +179,10 @@ ansible_facts:
           type: str
           returned: always
           sample: RTX 5060 (nouveau); open driver 595 recommended
+ansible_stats:
+  description: The summary as a custom statistic.
+  returned: with O(report)
+  type: dict
 """
 
 from functools import partial
@@ -196,6 +204,7 @@ def argument_spec() -> Dict[str, Any]:
         "imds_endpoint": {"type": "str", "default": IMDS_ENDPOINT},
         "imds_timeout": {"type": "float", "default": 1.0},
         "nvml_timeout": {"type": "float", "default": 20.0},
+        "report": {"type": "bool", "default": False},
     }
 
 
@@ -224,7 +233,8 @@ def main() -> None:
     if not files.is_folder("/"):
         module.fail_json(msg="root: %s is not a folder that can be read." % module.params["root"])
     facts = gpu_survey.survey(files, means(files, module.params), module.params["gather"])
-    module.exit_json(changed=False, ansible_facts={"gpu": facts})
+    stats = {"data": {"forja": {"gpu": facts["summary"]}}, "per_host": True, "aggregate": True}
+    module.exit_json(changed=False, ansible_facts={"gpu": facts}, **({"ansible_stats": stats} if module.params["report"] else {}))
 
 
 if __name__ == "__main__":

@@ -129,6 +129,7 @@ restored:
   returned: when the change failed
 """
 
+from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
@@ -155,7 +156,7 @@ def argument_spec() -> Dict[str, Any]:
 
 def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
     params = module.params
-    node = Node(gateway, module.run_command)
+    node = Node(gateway, partial(module.run_command, handle_exceptions=False))
     if module.check_mode:
         outcome = node.plan(params["config"], params["selected"], params["reset"] == "allowed", Journal().left())
         blockers = node.blockers(outcome)
@@ -174,7 +175,6 @@ def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
         "devices": node.devices(),
         "reboot_required": bool(outcome.reboot),
         "reboot_reasons": list(outcome.reboot),
-        "nvml_calls": gateway.calls,
     }
     if module.check_mode:
         told["blockers"] = blockers
@@ -183,6 +183,7 @@ def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
     if module._diff:
         before, after = pictures(gateway, outcome.plans)
         told["diff"] = {"before": before, "after": after}
+    told["nvml_calls"] = gateway.calls
     return told
 
 

@@ -3,12 +3,13 @@
 
 DOCUMENTATION = r"""
 module: nvidia_driver_plan
-short_description: Decides which NVIDIA driver packages a host gets, or why none
+short_description: Decides which NVIDIA driver a host gets, or why none, and what of it is still to be done
 version_added: "0.1.0"
 author: The Forja authors (@forja)
 description:
   - Compares the facts of M(gpu_facts), what is installed, what apt offers and what the user asks for, and answers with the packages to
     install and one sentence why; with nothing to do and why; or it fails and says what stands in the way and what to do.
+  - Looks at the files, holds, modules and daemons that belong to the driver, too, and lists what of them is still to be done.
   - It changes nothing. The role C(nvidia_driver) carries the answer out.
   - Debian and Ubuntu, on the host itself. The hardware is what O(facts) says; kernels, packages and repositories are the host's own.
 attributes:
@@ -81,6 +82,32 @@ options:
     type: list
     elements: str
     default: []
+  repository:
+    description: NVIDIA's repository as it is to be added.
+    type: dict
+    required: true
+    suboptions:
+      uri:
+        description: Its address.
+        type: str
+        required: true
+      key_fingerprint:
+        description: Fingerprint of its key.
+        type: str
+        required: true
+      key_sha256:
+        description: SHA-256 of the key's file; empty for any.
+        type: str
+        default: ""
+      replaces:
+        description: Other addresses of it, whose entries the host's sources lose.
+        type: list
+        elements: str
+        default: []
+  persistence:
+    description: Whether the persistence daemon runs.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -91,6 +118,9 @@ EXAMPLES = r"""
     distribution_version: "{{ ansible_facts.distribution_version }}"
     codename: "{{ ansible_facts.distribution_release }}"
     version: "580"
+    repository:
+      uri: https://developer.download.nvidia.com/compute/cuda/repos/debian13/x86_64/
+      key_fingerprint: 02182E60104FCDC26EAE1B8597A5D4CB8793F200
   register: driver
 
 - name: Say it
@@ -118,19 +148,45 @@ changes:
   returned: success
   type: bool
 steps:
-  description: The same in words.
+  description: Everything that is left to do, in words. Empty where an earlier run did it all and nobody undid any of it.
   returned: success
   type: list
   elements: str
+summary:
+  description: The driver in one line for a person.
+  returned: success
+  type: str
+ansible_stats:
+  description: RV(summary) as a custom statistic of Ansible's, which C(forja_summary) prints after the recap, once nothing is left to do.
+  returned: not in check mode
+  type: dict
 reboot_reasons:
   description: Why the GPUs have the installed driver only after a reboot. Empty when they have it.
   returned: success
   type: list
   elements: str
-debian_source:
-  description: Content of a deb822 source with the components that the driver needs and the host's own sources lack; empty if nothing.
+files:
+  description: Path and content of the files that belong to the driver, by what they are for. Those that need none are left out.
   returned: success
-  type: str
+  type: dict
+former:
+  description: Path and content (null where there is none) of the files that a change which fails has to put back.
+  returned: success, while something is left to do
+  type: dict
+persistence:
+  description: Settings of the persistence daemon, for M(systemd_dropin).
+  returned: success
+  type: dict
+names:
+  description: >-
+    Patterns C(set) of the packages to hold and C(others) of those that only look alike, for M(apt_hold); and C(dkms), the expression for
+    M(dkms_modules).
+  returned: success
+  type: dict
+release_installed:
+  description: Whether Microsoft's GRID build of the version is installed, and no run was cut off in it.
+  returned: success
+  type: bool
 mok:
   description: C(state) (V(enrolled), V(staged) or V(missing)) of the key that DKMS signs with, and its file C(path).
   returned: success
@@ -142,17 +198,15 @@ initramfs:
   elements: str
 """
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.forja import driver_host, driver_packages
+from ..module_utils.forja import driver_host, driver_packages, driver_setup
 from ..module_utils.forja.apt_packages import State, plan, wanted
-from ..module_utils.forja.driver_plan import decide, reboot_reasons, remove
-from ..module_utils.forja.driver_rules import DriverError, Wish
+from ..module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary
+from ..module_utils.forja.driver_rules import DriverError, Host, Wish
 from ..module_utils.forja.host_files import HostFiles
-
-INITRAMFS = (["/usr/sbin/update-initramfs", "-u", "-k", "all"], ["/usr/bin/dracut", "--force", "--regenerate-all"])
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -170,6 +224,13 @@ def argument_spec() -> Dict[str, Any]:
         "secure_boot": {"type": "str", "choices": ["refuse", "stage_mok", "known_off"], "default": "refuse"},
         "upgrade": {"type": "bool", "default": False},
         "grid_releases": {"type": "list", "elements": "str", "default": []},
+        "repository": {"type": "dict", "required": True, "options": {
+            "uri": {"type": "str", "required": True},
+            "key_fingerprint": {"type": "str", "required": True},
+            "key_sha256": {"type": "str", "default": ""},
+            "replaces": {"type": "list", "elements": "str", "default": []},
+        }},
+        "persistence": {"type": "bool", "default": True},
     }
 
 
@@ -178,6 +239,15 @@ def displays(facts: Dict[str, Any]) -> bool:
     nvidia = {gpu["address"] for gpu in facts["gpus"] if gpu["vendor"] == "nvidia"}
     holders = [one for address, them in (facts.get("holders") or {}).items() if address in nvidia for one in them]
     return any(node.startswith("/dev/dri/card") for one in holders for node in one["nodes"])
+
+
+def installed_version(host: Host, decision: Decision, release_installed: bool) -> Optional[str]:
+    """NVIDIA's version of what the decision names, where it is installed."""
+    if decision.source == "grid":
+        return decision.version if release_installed else None
+    set_ = [item.partition("=")[0] for item in decision.packages]
+    found = sorted(name for name in host.installed if name in set_ and not driver_packages.OWN_VERSION.match(name))
+    return host.installed[found[0]].split("-")[0] if found else None
 
 
 def main() -> None:
@@ -190,23 +260,31 @@ def main() -> None:
     architecture = run(["dpkg", "--print-architecture"], check_rc=True)[1].strip()
     branches = sorted({params["version"].split(".")[0], str(params["facts"]["recommended"]["branch"] or "")} - {""}
                       | set(driver_packages.MAINTAINED))
+    present = params["state"] == "present"
     try:
         host = driver_host.read(run, files, params["distribution"], params["distribution_version"], architecture,
                                 [branch for branch in branches if branch.isdigit()])
-        decision = decide(params["facts"], host, wish) if params["state"] == "present" else remove(params["facts"], host)
-        state = State(host.installed, False)
-        steps = plan(state, [wanted(item) for item in decision.packages], decision.absent_before + decision.absent).steps
+        decision = decide(params["facts"], host, wish) if present else remove(params["facts"], host)
+        absent = decision.absent_before + decision.absent
+        packages = plan(State(host.installed, False), [wanted(item) for item in decision.packages], absent)
     except DriverError as error:
         module.fail_json(msg=str(error))
         return
-    version = next((v.split("-")[0] for n, v in sorted(host.installed.items()) if n in [p.partition("=")[0] for p in decision.packages]
-                    and not driver_packages.OWN_VERSION.match(n)), None)
-    mok = driver_host.mok_state(run, files)
+    source = driver_host.debian_source(driver_host.components(run), params["codename"], decision.source)
+    setup = driver_setup.Wanted(params["distribution"], architecture, source, params["repository"], params["persistence"])
+    mok, release_installed = driver_host.mok_state(run, files), driver_setup.grid_installed(files, decision, setup)
+    steps = driver_setup.steps(run, files, decision, setup, mok[0])
+    version = installed_version(host, decision, release_installed)
+    reasons = reboot_reasons(params["facts"], version, decision.flavour) if version else []
+    line = summary(decision, params["distribution"], reasons)
     module.exit_json(
-        changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(steps), steps=steps,
-        reboot_reasons=reboot_reasons(params["facts"], version) if version else [],
-        debian_source=driver_host.debian_source(driver_host.components(run), params["codename"], decision.source),
-        mok={"state": mok[0], "path": mok[1]}, initramfs=next((command for command in INITRAMFS if files.exists(command[0])), []),
+        changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps), steps=steps, summary=line,
+        reboot_reasons=reasons, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
+        former=driver_setup.former(setup) if steps else {}, persistence=driver_setup.persistence(decision, setup),
+        names={"set": driver_packages.SET, "others": driver_packages.OTHERS, "dkms": driver_packages.DKMS},
+        release_installed=release_installed, mok={"state": mok[0], "path": mok[1]}, initramfs=driver_setup.initramfs(files),
+        **({} if steps or module.check_mode else {"ansible_stats": {
+            "data": {"forja": {"nvidia_driver": line}}, "per_host": True, "aggregate": True}}),
     )
 
 

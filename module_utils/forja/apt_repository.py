@@ -4,10 +4,12 @@
 Files are a mapping path -> content, None for a file that is not there: plan() compares two of these.
 """
 
+import glob
 import hashlib
 import re
 from typing import Dict, List, NamedTuple, Optional, Set
 
+from . import atomic_file
 from .openpgp import OpenPgpError, fingerprints
 
 Files = Dict[str, Optional[bytes]]
@@ -34,6 +36,12 @@ class Repository(NamedTuple):
     @property
     def source(self) -> str:
         return "/etc/apt/sources.list.d/{0}.sources".format(self.name)
+
+
+def gather(repository: Repository) -> Files:
+    paths = ["/etc/apt/sources.list", repository.key, repository.source]
+    paths += glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources")
+    return {path: atomic_file.read(path) for path in paths}
 
 
 def check_key(content: bytes, fingerprint: str, sha256: str, origin: str) -> None:

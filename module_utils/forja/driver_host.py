@@ -5,7 +5,7 @@ import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from . import driver_packages as names
-from . import packages
+from . import driver_setup, packages
 from .apt import Run
 from .apt_packages import gather
 from .driver_rules import Host
@@ -14,8 +14,6 @@ from .kernel_modules import kernels
 
 MOK_KEYS = ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub")  # Ubuntu's and everybody else's
 UNLIKE = ("libcuda1", "libcudadebugger1")  # of the driver, though not named like it
-OUR_HOLD = "/etc/apt/apt.conf.d/52forja-nvidia-driver"
-OUR_SOURCE = "/etc/apt/sources.list.d/forja-nvidia-driver.sources"
 # NVIDIA's own packages for Debian depend on some of contrib.
 NEEDED = {"distribution": ("contrib", "non-free", "non-free-firmware"), "nvidia": ("contrib",)}
 
@@ -89,7 +87,7 @@ def read(run: Run, files: HostFiles, distribution: str, version: str, architectu
     present = [name for name in dict.fromkeys(metas) if ("\nPackage: %s\nStatus: install ok installed\n" % name).encode() in b"\n" + status]
     wanted = candidates(distribution, architecture, releases, sorted(installed), branches)
     return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok_state(run, files)[0], tuple(present),
-                files.exists(OUR_HOLD))
+                files.exists(driver_setup.PATHS["blacklist"]))
 
 
 def components(run: Run) -> List[Component]:
@@ -105,7 +103,7 @@ def debian_source(found: List[Component], codename: str, source: Optional[str]) 
 
     It names the host's own mirror and key: apt refuses a repository that has two keys.
     """
-    theirs = [one for one in found if not one.entry.startswith(OUR_SOURCE)]
+    theirs = [one for one in found if not one.entry.startswith(driver_setup.PATHS["components"])]
     suites = (codename, codename + "-updates", codename + "-security")
     stanzas = []
     for main in theirs:

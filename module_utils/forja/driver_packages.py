@@ -20,6 +20,14 @@ OWN_VERSION = re.compile(r"linux-(modules|objects|signatures)-nvidia|nvidia-(dri
                          r"|nvidia-kernel-common$|nvidia-modprobe$|nvidia-settings$|libnvidia-egl-|nvidia-prime")
 # Others may use these too: they go when nothing needs them any more.
 LEFT_TO_APT = re.compile(r"nvidia-(support|installer-cleanup|legacy-check|kernel-common|modprobe|settings|prime)|libnvidia-egl-")
+# What is held as one set, and what is called like it but is something else. Canonical's modules (linux-modules-nvidia-*) are not held: they
+# come with new kernels, and depend on exactly the driver that is.
+SET = ("cuda-drivers*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvidia-*", "libnvoptix1", "nvidia-*",
+       "xserver-xorg-video-nvidia*")
+OTHERS = ("libnvidia-container*", "nvidia-container-*", "nvidia-cuda-*", "nvidia-cudnn*", "nvidia-docker*", "nvidia-driver-pinning-*",
+          "nvidia-fs*", "nvidia-gds*", "nvidia-nsight*", "nvidia-profiler*", "nvidia-vaapi-driver", "nvidia-visual-profiler*")
+# How DKMS calls the module: NVIDIA and Ubuntu nvidia, Debian nvidia-current and nvidia-current-open.
+DKMS = "nvidia(-current)?(-open)?"
 
 
 class Names(NamedTuple):

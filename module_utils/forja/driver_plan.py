@@ -101,8 +101,12 @@ def works(facts: Dict[str, Any]) -> bool:
 def _source_and_branch(facts: Dict[str, Any], host: Host, wish: Wish, flavour: str) -> Tuple[str, str]:
     recommended, driver = facts["recommended"], facts["driver"]
     wanted = wish.version.split(".")[0]
+    if recommended["driver"] == "grid" and wish.source not in ("auto", "grid"):
+        raise DriverError("%s Leave nvidia_driver_source at auto." % recommended["reasons"]["driver"])
     if recommended["driver"] == "grid" or wish.source == "grid":
-        return "grid", wanted or str(recommended["branch"])
+        # What is installed stays, too.
+        kept = driver["installed_version"] if driver["source"] == "run" and not wish.upgrade else None
+        return "grid", wanted or str(kept or recommended["branch"]).split(".")[0]
     # What is installed stays as it is unless something else is asked for, so that a repair is no upgrade.
     present = {"distribution": "distribution", "nvidia_repository": "nvidia", "run": "run"}.get(driver["source"] or "")
     source = wish.source if wish.source != "auto" else present
@@ -198,7 +202,9 @@ def _grid(facts: Dict[str, Any], host: Host, wish: Wish, branch: str) -> Decisio
         raise DriverError("nvidia_driver_grid_releases has no release of R%s, only %s. %s Add its version with address and SHA-256." % (
             branch, ", ".join(wish.grid_releases) or "none", facts["recommended"]["reasons"]["branch"] or ""))
     headers, notes = _headers(host)
-    version = fitting[0]
+    driver = facts["driver"]
+    kept = driver["source"] == "run" and driver["installed_version"] in fitting and not wish.upgrade
+    version = driver["installed_version"] if kept else fitting[0]
     kernels = [release for release, _there in host.kernels if _can_build(host, release)]
     return Decision("install", facts["recommended"]["reasons"]["driver"], "grid", flavour_of(facts, wish), branch, version,
                     before=headers + ["dkms"], kernels=kernels, dkms=True, notes=notes)
@@ -216,12 +222,27 @@ def _why(facts: Dict[str, Any], wish: Wish, source: str, flavour: str, branch: s
     return " ".join(parts)
 
 
-def reboot_reasons(facts: Dict[str, Any], version: Optional[str]) -> List[str]:
-    """Why the GPUs have the driver of `version` only after a reboot."""
+def reboot_reasons(facts: Dict[str, Any], version: Optional[str], flavour: Optional[str] = None) -> List[str]:
+    """Why the GPUs have the driver of `version` and `flavour` only after a reboot."""
     loaded = facts["driver"]["loaded_version"]
     taken = sorted(str(gpu["address"]) for gpu in facts["gpus"] if gpu["vendor"] == "nvidia" and gpu["driver"] == "nouveau")
     if taken:
         return ["nouveau holds %s" % ", ".join(taken)]
     if version and loaded != version:
         return ["NVIDIA %s is loaded and not %s" % (loaded, version) if loaded else "NVIDIA %s is not loaded yet" % version]
+    if flavour and facts["driver"]["flavour"] not in (flavour, None):
+        return ["the %s module is loaded and not the %s one" % (facts["driver"]["flavour"], flavour)]
     return []
+
+
+def summary(decision: Decision, distribution: str, reasons: List[str]) -> str:
+    """The driver in one line for a person."""
+    sources = {"distribution": distribution, "nvidia": "NVIDIA's repository", "grid": "Microsoft's GRID build"}
+    line = {
+        "none": "no driver: " + decision.reason,
+        "keep": "left alone: " + decision.reason,
+        "stage_mok": "not yet: a key waits to be enrolled at the console",
+        "remove": "removed",
+        "install": "NVIDIA %s (%s) from %s" % (decision.version, decision.flavour, sources.get(decision.source or "")),
+    }[decision.action]
+    return line + ("; reboot required: " + "; ".join(reasons) if reasons else "")

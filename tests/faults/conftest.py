@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Another lab can be named, for whoever writes these tests.
+# Molecule's lab, or another one, such as that of `make site`: FORJA_LAB=lab FORJA_INVENTORY=inventories/lab
 LAB = os.environ.get("FORJA_LAB", "molecule")
-INVENTORY = ROOT / os.environ.get("FORJA_LAB_INVENTORY", "molecule/inventory")
+INVENTORY = ROOT / os.environ.get("FORJA_INVENTORY", "molecule/inventory")
 
 
 class Lab:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from plugins.module_utils.forja.host_files import HostFiles
 from tests.lab.nvml import machine
+from tests.unit.mig_host import Boot, Host
 
 settings.register_profile("forja", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("forja")
@@ -41,3 +43,13 @@ def nvml_machine(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     yield make
     machine.leave()
+
+
+@pytest.fixture
+def boot(nvml_machine: Callable[..., machine.Machine], tmp_path: Path) -> Boot:
+    """Hosts for the MIG code: `boot({"model": "a100-40gb", "count": 2}, ...)`."""
+
+    def start(*gpus: dict[str, Any], files: HostFiles | None = None, **rest: Any) -> Host:
+        return Host(nvml_machine(gpus=list(gpus), **rest), tmp_path, files)
+
+    return start

@@ -149,6 +149,8 @@ def test_an_entry(entry: dict[str, Any], expected: dict[int, Wanted]) -> None:
      ", mig-devices, item 1: name the GPU instance, profile: 3g.20gb, and give compute: [1c]."),
     ({"mig_devices": [{"profile": "3g.20gb", "placement": 0, "count": 2}]},
      ", mig-devices, item 1: only one GPU instance can stand at one placement, not 2."),
+    ({"mig_devices": [{"profile": "3g.20gb", "count": 10**12}]},
+     ", mig-devices, item 1, count: no GPU holds 1000000000000 instances."),
     ({"mig_devices": [{"profile": "3g.20gb", "placement": "4"}]},
      ", mig-devices, item 1, placement: must be a number of 0 or more, without quotes, not the text '4'."),
     ({"mig_devices": [{"profile": "3g.20gb", "compute": []}]}, ", mig-devices, item 1: compute must be a list such as [1c, 2c], not []."),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,90 +23,10 @@ from plugins.module_utils.forja.mig.change import BusyError, ChangeError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway, GatewayError
 from plugins.module_utils.forja.mig.journal import Journal, JournalError
-from plugins.module_utils.forja.mig.node import Node, Outcome, pictures
+from plugins.module_utils.forja.mig.node import Node, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
 from tests.lab.nvml.machine import Machine
-from tests.lab.nvml.nvml_sim.simulator import SimulatorError
-
-IN_USE, INSUFFICIENT, UNKNOWN = 19, 23, 999
-A100 = {"model": "a100-40gb"}
-H100 = {"model": "h100-80gb-sxm"}
-T4 = {"model": "t4"}
-
-
-def entry(devices: Any, mig_devices: Any) -> dict[str, Any]:
-    return {"devices": devices, "mig-enabled": True, "mig-devices": mig_devices}
-
-
-def wanted(*entries: dict[str, Any]) -> dict[str, Any]:
-    return {"version": "v1", "mig-configs": {"wanted": list(entries)}}
-
-
-SEVEN = wanted(entry("all", {"1g.5gb": 7}))
-BALANCED = wanted(entry("all", {"1g.5gb": 2, "2g.10gb": 1, "3g.20gb": 1}))
-OFF = wanted({"devices": "all", "mig-enabled": False})
-H_SEVEN = wanted(entry("all", {"1g.10gb": 7}))
-
-
-class Host:
-    """A simulated host and what is done with it."""
-
-    def __init__(self, machine: Machine, folder: Path, files: HostFiles | None = None) -> None:
-        self.machine = machine
-        self.sim = machine.simulator
-        self.folder = str(folder / "state")
-        self.files = files
-        self.resets: list[str] = []
-
-    def session(self, work: Callable[[Node], Outcome]) -> Outcome:
-        with Gateway(pynvml) as gateway:
-            return work(Node(gateway, self.run, self.files))
-
-    def apply(self, source: Any, label: str | None = None, *, reset: bool = False) -> Outcome:
-        with Journal(self.folder, patience=0.2) as journal:
-            return self.session(lambda node: node.settle(source, label, reset, journal, lambda words: None))
-
-    def plan(self, source: Any, label: str | None = None, *, reset: bool = False) -> Outcome:
-        return self.session(lambda node: node.plan(source, label, reset, Journal(self.folder).left()))
-
-    def is_settled(self, source: Any) -> bool:
-        outcome = self.plan(source)
-        return not (outcome.changed or outcome.reboot)
-
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
-        """Stands for nvidia-smi, as far as it resets GPUs."""
-        assert argv[:3] == ["nvidia-smi", "--gpu-reset", "-i"]
-        self.resets.append(argv[3])
-        try:
-            self.sim.reset(argv[3].split(","))
-        except SimulatorError as error:
-            return 255, str(error), ""
-        return 0, "", ""
-
-    def state(self) -> list[Any]:
-        """What the simulator holds, independent of our reading: modes, and instances with ids, placements and UUIDs."""
-        return [(gpu["mig"], gpu["instances"]) for gpu in self.sim.show()["gpus"]]
-
-    def sizes(self, gpu: int = 0) -> list[int]:
-        return sorted(instance["size"] for instance in self.state()[gpu][1])
-
-    def uuids(self, gpu: int) -> set[str]:
-        return {compute["uuid"] for instance in self.state()[gpu][1] for compute in instance["compute"]}
-
-    def changes(self) -> int:
-        """Calls since the last look that could alter a GPU."""
-        return int(self.sim.calls(reset=True)["changing"])
-
-
-Boot = Callable[..., Host]
-
-
-@pytest.fixture
-def boot(nvml_machine: Callable[..., Machine], tmp_path: Path) -> Boot:
-    def start(*gpus: dict[str, Any], files: HostFiles | None = None, **rest: Any) -> Host:
-        return Host(nvml_machine(gpus=list(gpus), **rest), tmp_path, files)
-
-    return start
+from tests.unit.mig_host import A100, BALANCED, H100, H_SEVEN, IN_USE, INSUFFICIENT, OFF, SEVEN, T4, UNKNOWN, Boot, Host, entry, wanted
 
 
 @pytest.fixture
@@ -131,6 +52,15 @@ def test_to_a_layout_and_back(boot: Boot, model: dict[str, Any]) -> None:
     assert host.apply(OFF).changed
     assert host.state() == [({"current": 0, "pending": 0}, [])] * 2
     assert not host.apply(OFF).changed
+
+
+@pytest.mark.parametrize(("source", "label"), [(SEVEN, None), (None, "all-1g.5gb")])
+def test_nothing_to_do_takes_few_calls(boot: Boot, source: Any, label: str | None) -> None:
+    host = boot({**A100, "count": 8})
+    host.apply(SEVEN)
+    host.sim.calls(reset=True)
+    host.apply(source, label)
+    assert host.sim.calls()["total"] < 300
 
 
 def test_a_plan_changes_nothing_and_comes_true(boot: Boot) -> None:
@@ -203,6 +133,42 @@ def test_h100_gets_all_multiprocessors_of_a_double_memory_instance(boot: Boot) -
     pynvml.nvmlInit()
     device = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(pynvml.nvmlDeviceGetHandleByIndex(0), 0)
     assert pynvml.nvmlDeviceGetAttributes(device).multiprocessorCount == 26
+
+
+def test_two_in_one_gpu_instance_take_no_more_than_their_share(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """go-nvml's issue 146 shows the large kind of one slice in a 2g.20gb too; the simulator does not offer it there."""
+    host = boot(H100)
+    asked = Gateway._compute_of
+
+    def more(gateway: Gateway, *arguments: Any) -> Any:
+        kinds = list(asked(gateway, *arguments))
+        return [*kinds, type(kinds[0])(id=7, slices=1, multiprocessors=26)]
+
+    monkeypatch.setattr(Gateway, "_compute_of", more)
+    host.apply(wanted(entry("all", {})))
+    created: list[int] = []
+    create = pynvml.nvmlGpuInstanceCreateComputeInstanceWithPlacement
+
+    def watch(handle: Any, kind: int, place: Any) -> Any:
+        created.append(kind)
+        return create(handle, kind, place)
+
+    monkeypatch.setattr(pynvml, "nvmlGpuInstanceCreateComputeInstanceWithPlacement", watch)
+    with pytest.raises(ChangeError):  # looking at what was made asks for the kind that the simulator does not know there
+        host.apply(wanted(entry("all", {"1c.2g.20gb": 2})))
+    assert created[:2] == [0, 0]
+
+
+def test_a_compute_instance_is_told_its_place_only_where_there_is_a_choice(boot: Boot) -> None:
+    """The call that tells it is the younger one."""
+    host = boot(A100)
+    host.sim.fault("nvmlGpuInstanceCreateComputeInstanceWithPlacement", 1, "code", 13, times=0)  # FUNCTION_NOT_FOUND
+    host.sim.calls(reset=True)
+    host.apply(SEVEN)
+    assert "nvmlGpuInstanceCreateComputeInstanceWithPlacement" not in host.sim.calls(reset=True)["counts"]
+    source = wanted(entry("all", [{"profile": "3g.20gb", "compute": ["1c", "2c"]}, {"profile": "3g.20gb", "compute": ["2c", "1c"]}]))
+    host.apply(source)
+    assert host.is_settled(source)
 
 
 def test_the_devices_are_those_that_cuda_sees(boot: Boot) -> None:
@@ -290,6 +256,15 @@ def test_one_run_at_a_time(boot: Boot) -> None:
     assert host.apply(SEVEN).changed
 
 
+def test_waiting_for_another_run_ends_also_when_the_clock_is_set_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At boot it often is."""
+    host = boot(A100)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    with Journal(host.folder), pytest.raises(JournalError, match="Another run"):
+        host.apply(SEVEN)
+
+
 def test_without_privilege(nvml_library: Path) -> None:
     """NVML answers NO_PERMISSION to what changes a GPU; root drops its rights for this, anybody else has none to drop."""
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
@@ -310,15 +285,23 @@ def test_without_privilege(nvml_library: Path) -> None:
         assert host.state() == [({"current": 0, "pending": 0}, [])]
 
 
-def test_a_driver_that_tells_profiles_only_in_mig_mode(boot: Boot) -> None:
-    """nvml.h allows it; then MIG is enabled by a run of its own."""
-    host = boot(A100, profiles_need_mode=True)
-    with pytest.raises(PlanError, match="GPU 0 .* only while MIG is enabled.*all-enabled"):
-        host.apply(SEVEN)
+@pytest.mark.parametrize(("source", "label"), [(SEVEN, None), (None, "all-1g.5gb")])
+@pytest.mark.parametrize("enabled", [0, 1])
+def test_a_driver_that_tells_profiles_only_in_mig_mode(boot: Boot, source: Any, label: str | None, enabled: int) -> None:
+    """nvml.h allows it; then MIG is enabled by a run of its own. The neighbour's instances are seen all the same, and stay."""
+    host = boot({**A100, "count": 2}, profiles_need_mode=True)
+    host.apply(wanted(entry([enabled], {})))
+    host.apply(wanted(entry([enabled], {"1g.5gb": 7})))
+    before = host.state()[enabled]
+    host.changes()
+    with pytest.raises(PlanError, match=f"GPU {1 - enabled} .* only while MIG is enabled.*devices: .{1 - enabled}.") as caught:
+        host.apply(source, label)
     assert host.changes() == 0
-    host.apply(None, "all-enabled")
-    host.apply(SEVEN)
-    assert host.sizes() == [1] * 7
+    host.apply(f"version: v1\nmig-configs: {{on: [{str(caught.value).split('the entry ')[1].split(', then')[0]}]}}")
+    assert host.state()[enabled] == before
+    host.apply(source, label)
+    assert host.sizes(0) == host.sizes(1) == [1] * 7
+    assert host.state()[enabled] == before
 
 
 # Modes, resets, reboots
@@ -376,6 +359,158 @@ def test_a_peer_that_would_be_reset_with_its_instances_stops_it(boot: Boot, tmp_
         host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True)
     assert host.state() == before
     assert host.resets == []
+
+
+def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot(A100)
+
+    def missing(_argv: list[str]) -> tuple[int, str, str]:
+        raise FileNotFoundError(2, "No such file or directory", "nvidia-smi")
+
+    monkeypatch.setattr(host, "run", missing)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    with pytest.raises(ChangeError, match="nvidia-smi.*put back"):
+        host.apply(SEVEN, reset=True)
+    assert host.state() == [({"current": 0, "pending": 0}, [])]
+
+
+def test_we_have_no_gpu_open_while_one_is_reset(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvidia-smi refuses to reset a GPU that a client of NVML has open, and so it would for us. All handles are stale afterwards."""
+    host = boot({**A100, "count": 2})
+    host.apply(wanted(entry([1], {"1g.5gb": 7})))
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    reset = host.run
+
+    def watched(argv: list[str]) -> tuple[int, str, str]:
+        with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
+            pynvml.nvmlDeviceGetCount()
+        host.sim.calls(reset=True)
+        return reset(argv)
+
+    monkeypatch.setattr(host, "run", watched)
+    host.apply(BALANCED, reset=True)
+    assert host.sizes(0) == host.sizes(1) == [1, 1, 2, 4]
+    # The neighbour's mode stays; what goes there was looked up again.
+    calls = [call["call"] for call in host.sim.calls()["log"] if call["gpu"] == 1]
+    assert calls.index("nvmlGpuInstanceGetComputeInstances") < calls.index("nvmlComputeInstanceDestroy")
+
+
+def test_a_gpu_that_a_reset_lost_is_not_taken_for_its_neighbour(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot({**A100, "count": 2})
+    second = host.sim.show()["gpus"][1]
+
+    def lost(argv: list[str]) -> tuple[int, str, str]:
+        host.sim.boot({"gpus": [{**A100, "uuid": second["uuid"], "address": second["address"]}]}, os.geteuid())
+        pynvml.nvmlInit()
+        pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0), 1)
+        pynvml.nvmlShutdown()
+        host.changes()
+        return 0, "", ""
+
+    monkeypatch.setattr(host, "run", lost)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    with pytest.raises(ChangeError, match="GPU 0: .*Not Found"):
+        host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True)
+    assert host.changes() == 0
+
+
+def ask_for_no_mig(gpu: int) -> None:
+    """Somebody does it by hand; with instances on the GPU it waits."""
+    pynvml.nvmlInit()
+    assert pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(gpu), 0) == IN_USE
+
+
+def test_a_mode_that_waits_is_taken_back_without_touching_an_instance(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+    before = host.state()
+    ask_for_no_mig(0)
+    host.changes()
+    assert host.apply(SEVEN).words == ["GPU 0: enable MIG"]
+    assert host.changes() == 1
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceSetMigMode", "nvmlDeviceCreateGpuInstanceWithPlacement"])
+def test_putting_back_a_mode_that_waited_touches_no_instance_that_was_right(boot: Boot, function: str) -> None:
+    """The note of a GPU of which only the mode is wrong once knew nothing of its compute instances, and they were made anew."""
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    instances = host.state()[0][1]
+    ask_for_no_mig(0)
+    host.sim.calls(reset=True)
+    host.sim.fault(function, 1, "code", UNKNOWN)
+    with pytest.raises(ChangeError, match="put back as it was found.*after a reset of GPU 0") as caught:
+        host.apply(wanted(entry([0], {"1g.5gb": 7}), entry([1], {"7g.40gb": 1})))
+    assert caught.value.restored
+    assert host.state()[0][1] == instances
+    assert {call["call"] for call in host.sim.calls()["log"] if call["changing"] and call["gpu"] == 0} <= {"nvmlDeviceSetMigMode"}
+
+
+def test_a_mode_that_we_asked_for_and_that_waits_is_taken_back(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    before = host.state()
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back") as caught:
+        host.apply(wanted({"devices": [0], "mig-enabled": False}, entry([1], {"7g.40gb": 1})))
+    assert caught.value.restored
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("source", [OFF, SEVEN])
+def test_what_took_a_reset_is_put_back_with_a_reset(boot: Boot, source: Any) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(source)
+    before = host.state()
+    target = BALANCED if source is OFF else wanted({"devices": [0], "mig-enabled": False}, entry([1], {"7g.40gb": 1}))
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16, times=0)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back") as caught:
+        host.apply(target, reset=True)
+    assert caught.value.restored
+    assert host.state() == before
+
+
+def test_what_cannot_be_put_back_without_a_reset_is_said(boot: Boot) -> None:
+    host = boot({**A100, "count": 2})
+    host.sim.fault("nvmlDeviceSetMigMode", 2, "activation", 16, times=0)
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="failed too: the MIG mode of GPU 0 comes back only with a reset of the GPU or a reboot"):
+        host.apply(wanted(entry([0], {"1g.5gb": 7})))
+
+
+def test_a_mode_that_is_not_even_pending_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a reboot would be asked for at each run, for ever."""
+    host = boot(A100)
+    monkeypatch.setattr(Gateway, "set_mode", lambda *_arguments: 3)
+    with pytest.raises(ChangeError, match="did not accept another MIG mode.*put back"):
+        host.apply(SEVEN)
+
+
+def test_a_terminal_that_is_gone_stops_nothing(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+
+    def gone(_words: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with Journal(host.folder) as journal:
+        assert host.session(lambda node: node.settle(BALANCED, None, False, journal, gone)).changed
+    assert host.is_settled(BALANCED)
+
+
+def test_what_took_every_step_and_is_not_there_is_a_failure(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot(A100)
+    host.apply(SEVEN)
+    before = host.state()
+    create = Gateway.create_compute
+    lazy = iter([lambda *_arguments: None])
+    monkeypatch.setattr(Gateway, "create_compute", lambda *arguments: next(lazy, create)(*arguments))
+    with pytest.raises(ChangeError, match="took every step and is still not as wanted: add a compute instance of 2c.*put back"):
+        host.apply(BALANCED)
+    assert host.state() == before
 
 
 def test_a_client_that_nobody_sees_leaves_no_pending_mode(boot: Boot) -> None:
@@ -440,9 +575,10 @@ def test_a_failure_at_any_call_ends_in_the_old_layout_or_the_new(boot: Boot, cha
         host.sim.fault("any", number, action, code, after=late)
         try:
             host.apply(target)
-        except (GatewayError, ChangeError) as error:
+        except GatewayError:
             failures += 1
-            assert not isinstance(error, ChangeError) or error.restored, (number, str(error))
+        except ChangeError as error:
+            failures += error.restored
         host.sim.clear_faults()
         host.machine.enter()
         assert host.state() in (before, after), number
@@ -481,12 +617,11 @@ def test_after_a_kill_at_any_call_a_run_that_fails_puts_back(boot: Boot, change:
         assert dies(lambda: host.apply(target)), number
         host.sim.clear_faults()
         host.sim.fault("changing", 1, "code", UNKNOWN)
-        try:
+        with contextlib.suppress(ChangeError):
             host.apply(target)
-        except ChangeError as error:
-            assert error.restored, (number, str(error))
         host.sim.clear_faults()
         assert host.state() in (before, after), number
+        assert not Path(host.folder, "journal.json").exists(), number
         host.apply(CHANGES[change][1])
         assert host.state() == before
 

@@ -110,7 +110,7 @@ def test_the_a30_from_every_layout_to_every_other() -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_from_drawn_layouts_to_drawn_others(name: str) -> None:
     card, draw = BOARDS[name], random.Random(20250101)
-    for _ in range(600):
+    for _ in range(400):
         current, wanted = draw.choice(layouts(card)), draw.choice(sorted(by_request(card)))
         assert check(card, standing(current), wanted)[0] == cheapest(current, by_request(card)[wanted])
 
@@ -164,8 +164,10 @@ def requests(draw: Any, card: Card) -> Wanted:
     """What some layout is, with any compute instances, counted or one by one, at times with one more or less of something."""
     instances = []
     for profile, place in sorted(draw(st.sampled_from(layouts(card)))):
-        order = draw(st.permutations(draw(st.sampled_from([(profile.slices,), *oracle.contents(profile.slices), (2, 2, 1)]))))
+        order = draw(st.permutations(draw(st.sampled_from([(profile.slices,), *oracle.contents(profile.slices)]))))
         instances.append(WantedInstance(profile.name, draw(st.sampled_from([None, None, place.start])), tuple(order)))
+    if instances and draw(st.integers(0, 7)) == 0:
+        instances[0] = instances[0]._replace(compute=(2, 2, 1))  # which only the largest can hold
     extra = draw(st.sampled_from([None, None, *card.profiles]))
     if draw(st.booleans()):
         if extra is not None:
@@ -178,7 +180,7 @@ def requests(draw: Any, card: Card) -> Wanted:
 
 
 @pytest.mark.parametrize("name", BOARDS)
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_agrees_with_brute_force(name: str, data: st.DataObject) -> None:
     card = BOARDS[name]
@@ -243,6 +245,8 @@ def told(card: Card, current: list[Instance], wanted: Wanted) -> str:
     (A100, [instance(A100, "7g.40gb", 0)], counts(("1g.5gb", 1, 1)), "-@0; +1g.5gb@6:1c@0"),
     (A100, [instance(A100, "3g.20gb", 0)], counts(("3g.20gb", 3, 1)), "3g.20gb@0 +3c@0"),
     (A100, [instance(A100, "3g.20gb", 0), *SEVEN[4:5]], counts(("1g.5gb", 1, 1)), "1g.5gb@4; -@0"),
+    # a MIG device weighs more than any number of GPU instances
+    (A100, [instance(A100, "3g.20gb", 0, 1, 1, 1), instance(A100, "3g.20gb", 4)], counts(("3g.20gb", 1, 3)), "3g.20gb@0; -@4"),
     # what the card does not list: a slot and a profile
     (A100, [SEVEN[0]._replace(placement=Placement(7, 1))], counts(("1g.5gb", 1, 2)), "1g.5gb@7; +1g.5gb@6:1c@0"),
     (A100, [SEVEN[0]._replace(profile=4711)], counts(("7g.40gb", 7, 1)), "-@0; +7g.40gb@0:7c@0"),
@@ -252,6 +256,10 @@ def told(card: Card, current: list[Instance], wanted: Wanted) -> str:
     (A100, SEVEN[:2], Wanted(True, instances=(WantedInstance("1g.5gb", 5, (1,)),)), "-@0; -@1; +1g.5gb@5:1c@0"),
     (A100, SEVEN[:2], Wanted(True, instances=(WantedInstance("1g.5gb", 1, (1,)), WantedInstance("1g.5gb", None, (1,)))),
      "1g.5gb@0; 1g.5gb@1"),
+    (A100, SEVEN[:2], Wanted(True, instances=(WantedInstance("1g.5gb", None, (1,)), WantedInstance("1g.5gb", 0, (1,)))),
+     "1g.5gb@0; 1g.5gb@1"),
+    # an order in which the driver's own choice of places would leave no room for the last
+    (A100, [], Wanted(True, instances=(WantedInstance("7g.40gb", None, (1, 3, 3)),)), "+7g.40gb@0:1c@3,3c@0,3c@4"),
     (A100, [instance(A100, "4g.20gb", 0, 1, 2, 1)], Wanted(True, instances=(WantedInstance("4g.20gb", None, (1, 1, 2)),)),
      "4g.20gb@0 -2c -1c +1c@1 +2c@2"),
 ])
@@ -268,6 +276,29 @@ def test_the_drivers_choice_is_assumed_where_nvml_was_not_asked() -> None:
     assert told(A100, unasked, wanted) == told(A100, current, wanted) == "7g.40gb@0 +2c@0 +1c@2"
 
 
+def test_made_the_largest_first_the_drivers_own_choice_will_do() -> None:
+    """So counts need no driver that can be told where a compute instance shall lie. Every content, beside everything that may stand."""
+
+    def drivers(slices: int, taken: frozenset[int], sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if not sizes:
+            return ()
+        spans = {(size, start): frozenset(range(start, start + size)) for size in range(1, slices + 1) for start in ci_starts(slices, size)}
+        free = {key: span for key, span in spans.items() if not span & taken}
+        start = min((sum(1 for other in free.values() if other & span), key[1]) for key, span in free.items() if key[0] == sizes[0])[1]
+        return (start, *drivers(slices, taken | spans[sizes[0], start], sizes[1:]))
+
+    tried = 0
+    for slices in (1, 2, 3, 4, 7):
+        for number in range(1 << slices):
+            taken = frozenset(slot for slot in range(slices) if number >> slot & 1)
+            for content in oracle.contents(slices):
+                sizes = tuple(sorted(content, reverse=True))
+                if oracle.lies(slices, taken, sizes):
+                    tried += 1
+                    assert compute.pack(slices, number, sizes) == drivers(slices, taken, sizes)
+    assert tried > 300
+
+
 @pytest.mark.parametrize(("wanted", "message"), [
     (counts(("1g.5gb", 1, 8)), "8 x 1g.5gb does not fit: there can be 7 x 1g.5gb, not 8; it takes 8 compute slices and the card has 7. "
                                "Nearest that fits: 7 x 1g.5gb."),
@@ -282,6 +313,7 @@ def test_the_drivers_choice_is_assumed_where_nvml_was_not_asked() -> None:
                                   "Nearest that fits: 1 x 1g.5gb+me, 1 x 1g.5gb."),
     (counts(("7g.40gb", 1, 99)), "99 x 1c.7g.40gb does not fit: 1 x 7g.40gb have room for 7 compute instances, not 99. "
                                  "Nearest that fits: 7 x 1c.7g.40gb."),
+    (counts(("1g.5gb", 1, 10**12)), "1000000000000 x 1g.5gb does not fit: no card holds so many."),
     (counts(("1g.7gb", 1, 1)), "This card has no profile 1g.7gb; it has 1g.5gb, 1g.5gb+me, 1g.10gb, 2g.10gb, 3g.20gb, 4g.20gb, 7g.40gb."),
     (Wanted(True, instances=(WantedInstance("3g.20gb", 2, (3,)),)),
      "1 x 3g.20gb at slot 2 does not fit: a 3g.20gb starts at slot 0 or 4, not at 2. It would fit without `placement`."),

@@ -12,8 +12,9 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.forja import driver_host, driver_packages
-from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, works
+from plugins.module_utils.forja import apt_repository, driver_host, driver_packages, driver_setup
+from plugins.module_utils.forja.apt_repository import Files, Repository
+from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, works
 from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.modules import nvidia_driver_plan
@@ -46,6 +47,7 @@ def outcome(facts: dict[str, Any], host: Host, wish: Wish = Wish()) -> str:  # n
 
 # Every machine of the lab, on Debian 13 and on Ubuntu 24.04 with Canonical's signed modules.
 MACHINES = {
+    "a100-mig-pair": ("keep nvidia_repository open", "keep nvidia_repository open"),
     "a100-pcie-pair": ("refused: Secure Boot is on", "install distribution open 595"),
     "azure-nc-a100": ("refused: Secure Boot is on", "install distribution open 595"),
     "azure-nc-rtxpro6000-quarter": ("install grid open 595", "install grid open 595"),
@@ -107,6 +109,7 @@ def test_every_machine_of_the_lab(machines: dict[str, Any], name: str) -> None:
     ("rtx3090-open", NOBLE, Wish(version="580"), "install distribution open 580"),
     ("rtx3090-open", NOBLE, Wish(upgrade=True), "install distribution open 595"),
     ("azure-nc-rtxpro6000-quarter", NOBLE, Wish(grid_releases=("595.58.03",), version="570"), "refused: nvidia_driver_grid_releases"),
+    ("azure-nc-rtxpro6000-quarter", NOBLE, Wish("nvidia"), "refused: Azure size"),
 ])
 def test_what_is_asked_for(machines: dict[str, Any], name: str, host: Host, wish: Wish, told: str) -> None:
     assert outcome(machines[name], host, wish).startswith(told)
@@ -128,6 +131,15 @@ def test_a_grid_branch_is_not_refused_as_ended(machines: dict[str, Any]) -> None
     wish = Wish(grid_releases=("570.211.01",))
     plan = decide(machines["azure-nv-a10-sixth"], NOBLE, wish)
     assert (plan.source, plan.version, plan.before, plan.packages) == ("grid", "570.211.01", ["dkms"], [])
+
+
+def test_an_installed_grid_release_stays(machines: dict[str, Any]) -> None:
+    """Without a pin and without an upgrade, whatever the branch that is recommended now."""
+    driver = {**machines["azure-nv-a10-sixth"]["driver"], "source": "run", "installed_version": "595.58.03"}
+    facts, known = {**machines["azure-nv-a10-sixth"], "driver": driver}, ("570.211.01", "595.71.05", "595.58.03")
+    assert decide(facts, NOBLE, Wish(grid_releases=known)).version == "595.58.03"
+    assert decide(facts, NOBLE, Wish(grid_releases=known, version="595", upgrade=True)).version == "595.71.05"
+    assert decide(facts, NOBLE, Wish(grid_releases=known, upgrade=True)).version == "570.211.01"
 
 
 def test_grid_needs_secure_boot_off(machines: dict[str, Any]) -> None:
@@ -248,7 +260,12 @@ def test_what_works(machines: dict[str, Any]) -> None:
     ("a100-pcie-pair", "595.71.05", ["NVIDIA 595.71.05 is not loaded yet"]),
 ])
 def test_reboot_reasons(machines: dict[str, Any], name: str, version: str, reasons: list[str]) -> None:
-    assert reboot_reasons(machines[name], version) == reasons
+    assert reboot_reasons(machines[name], version, "open") == reasons
+
+
+def test_another_flavour_of_the_same_version_wants_a_reboot(machines: dict[str, Any]) -> None:
+    told = reboot_reasons(machines["rtx3090-open"], "580.126.20", "proprietary")
+    assert told == ["the open module is loaded and not the proprietary one"]
 
 
 @pytest.mark.parametrize(("release", "flavour"), [
@@ -261,7 +278,7 @@ def test_kernel_flavour(release: str, flavour: str) -> None:
 
 
 MAIN = driver_host.Component("Debian", "http://mirror/debian/", "trixie", "main", "", "/etc/apt/sources.list:1")
-OURS = MAIN._replace(component="contrib", entry=driver_host.OUR_SOURCE + ":2")
+OURS = MAIN._replace(component="contrib", entry=driver_setup.PATHS["components"] + ":2")
 HEAD = "# Managed by Forja: changes made here are lost.\nTypes: deb\nURIs: http://mirror/debian/\nSuites: trixie\n"
 
 
@@ -278,10 +295,143 @@ def test_debian_source(found: list[driver_host.Component], source: str, text: st
     assert driver_host.debian_source(found, "trixie", source) == text
 
 
+# --- what belongs to a driver besides its packages -------------------------------------------------------------------------
+
+DECISION = Decision("install", "so", "nvidia", "open", "595", "595.71.05", before=["nvidia-driver-pinning-595"],
+                    packages=["nvidia-driver-cuda=595.71.05-*"], kernels=["6.12.43+deb13-amd64"], dkms=True, fabric_manager=True)
+GRID_DECISION = Decision("install", "so", "grid", "open", "595", "595.58.03", before=["dkms"], dkms=True)
+ARCHIVE = {"uri": "http://mirror/cuda/", "key_fingerprint": "A" * 40, "key_sha256": "", "replaces": ["https://upstream/cuda"]}
+SETUP = driver_setup.Wanted("Debian", "amd64", "contrib\n", ARCHIVE, True)
+KEY = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+
+class Machine:
+    """A host on which nothing is lacking, below a folder; each attribute can be spoilt."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, decision: Decision = DECISION) -> None:
+        self.root, self.decision, self.setup = root, decision, SETUP
+        self.files = HostFiles(str(root))
+        self.packages = {"nvidia-driver-cuda": "hi 595.71.05-1", "nvidia-driver-pinning-595": "ii 595-1", "dkms": "ii 3.2"}
+        self.enabled = {"nvidia-persistenced.service", "nvidia-fabricmanager.service"}
+        repository = Repository("nvidia-driver", "http://mirror/cuda/", ["/"], [], "amd64")
+        self.sources: Files = {repository.key: KEY, repository.source: apt_repository.render_source(repository)}
+        monkeypatch.setattr(apt_repository, "gather", lambda _repository: self.sources)
+        monkeypatch.setattr(apt_repository, "check_key", self.check_key)
+        self.write("usr/sbin/update-initramfs", "")
+        for file in driver_setup.contents(decision, self.setup, True).values():
+            self.write(file["path"], file["content"])
+        self.write("etc/systemd/system/nvidia-persistenced.service.d/forja.conf", driver_setup._dropin(decision, self.setup).text)
+        self.write("var/lib/dkms/nvidia/595.71.05/source/dkms.conf", "")
+        (root / "var/lib/dkms/nvidia/kernel-6.12.43+deb13-amd64-x86_64").symlink_to("595.71.05/6.12.43+deb13-amd64/x86_64")
+        self.write("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.595.58.03", "")
+        self.write("etc/nvidia/gridd.conf", "ServerAddress=\nIgnoreSP=FALSE\nEnableUI=FALSE\n")
+
+    def write(self, path: str, content: str) -> None:
+        (self.root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path.lstrip("/")).write_text(content)
+
+    def check_key(self, content: bytes, *_: str) -> None:
+        if content != KEY:
+            raise apt_repository.RepositoryError("another key")
+
+    def run(self, argv: list[str]) -> tuple[int, str, str]:
+        if argv[0] == "systemctl":
+            return (0 if argv[2] in self.enabled else 1), "", ""
+        fields = 3 if "Version" in argv[2] else 2
+        rows = [f"{name} {told}".split() for name, told in self.packages.items() if not argv[3:] or name in argv[3:]]
+        return 0, "".join(" ".join(row[:fields]) + "\n" for row in rows), ""
+
+    def steps(self) -> list[str]:
+        return driver_setup.steps(self.run, self.files, self.decision, self.setup, "missing")
+
+
+SPOILT: dict[str, tuple[Any, str]] = {
+    "package": (lambda m: m.packages.update({"nvidia-driver-cuda": "hi 595.58.03-1"}), "install nvidia-driver-cuda=595.71.05-*"),
+    "pin": (lambda m: m.packages.pop("nvidia-driver-pinning-595"), "install nvidia-driver-pinning-595"),
+    "half installed": (lambda m: m.packages.update(dkms="iF 3.2", **{"nvidia-driver-cuda": "hF 595.71.05-1"}),
+                       "complete what dpkg was interrupted in"),
+    "hold": (lambda m: m.packages.update({"libnvidia-ml1": "ii 595.71.05-1"}), "hold libnvidia-ml1"),
+    "module": (lambda m: (m.root / "var/lib/dkms/nvidia/kernel-6.12.43+deb13-amd64-x86_64").unlink(),
+               "build nvidia 595.71.05 for 6.12.43+deb13-amd64"),
+    "blacklist": (lambda m: m.write("etc/modprobe.d/forja-nvidia-driver.conf", ""), "write /etc/modprobe.d/forja-nvidia-driver.conf"),
+    "initramfs": (lambda m: m.write("var/lib/forja/nvidia-driver/blacklist", "old"), "write /var/lib/forja/nvidia-driver/blacklist"),
+    "preferences": (lambda m: m.write("etc/apt/preferences.d/forja-nvidia-driver", ""), "write /etc/apt/preferences.d/forja-nvidia-driver"),
+    "unattended": (lambda m: m.write("etc/apt/apt.conf.d/52forja-nvidia-driver", ""), "write /etc/apt/apt.conf.d/52forja-nvidia-driver"),
+    "repository": (lambda m: m.sources.update({"/etc/apt/sources.list.d/nvidia-driver.sources": None}),
+                   "write /etc/apt/sources.list.d/nvidia-driver.sources"),
+    "key": (lambda m: m.sources.update({"/etc/apt/keyrings/nvidia-driver.asc": b"other"}), "add NVIDIA's repository"),
+    "drop-in": (lambda m: m.write("etc/systemd/system/nvidia-persistenced.service.d/forja.conf", ""), "set up nvidia-persistenced.service"),
+    "daemon": (lambda m: m.enabled.remove("nvidia-persistenced.service"), "enable nvidia-persistenced.service"),
+    "fabric manager": (lambda m: m.enabled.remove("nvidia-fabricmanager.service"), "enable nvidia-fabricmanager.service"),
+}
+
+
+@pytest.mark.parametrize("part", SPOILT)
+def test_what_somebody_undid_is_left_to_do(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, monkeypatch)
+    assert machine.steps() == []
+    spoil, step = SPOILT[part]
+    spoil(machine)
+    assert step in machine.steps()
+
+
+@pytest.mark.parametrize(("change", "step"), [
+    (lambda m: (m.root / "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.595.58.03").unlink(), "run Microsoft's installer"),
+    (lambda m: m.write("var/cache/forja-nvidia-grid-595.58.03.run", "cut off"), "run Microsoft's installer"),
+    (lambda m: m.write("etc/nvidia/gridd.conf", "IgnoreSP=FALSE\nEnableUI=FALSE\nFeatureType=0\n"), "write /etc/nvidia/gridd.conf"),
+    (lambda m: m.packages.pop("dkms"), "install dkms"),
+])
+def test_what_is_left_to_do_of_grid(change: Any, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, monkeypatch, GRID_DECISION)
+    assert machine.steps() == []
+    change(machine)
+    assert step in machine.steps()
+
+
+def test_without_the_persistence_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, monkeypatch)
+    machine.setup = SETUP._replace(persistence=False)
+    assert machine.steps() == ["set up nvidia-persistenced.service", "disable nvidia-persistenced.service"]
+
+
+def test_another_source_takes_nvidias_repository_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, monkeypatch)
+    machine.decision = DECISION._replace(source="distribution")
+    assert "remove /etc/apt/sources.list.d/nvidia-driver.sources" in machine.steps()
+    assert "write /etc/apt/preferences.d/forja-nvidia-driver" in machine.steps(), "the other source is to be kept out now"
+
+
+def test_a_removal_names_all_that_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, monkeypatch)
+    machine.decision = Decision("remove", "It was asked for.", absent=["nvidia-driver-cuda"])
+    steps = machine.steps()
+    assert steps[0] == "remove nvidia-driver-cuda"
+    assert {f"remove {path}" for path in driver_setup.PATHS.values()} <= set(steps)
+
+
+def test_what_a_failed_change_puts_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, monkeypatch)
+    machine.sources["/etc/apt/sources.list.d/by-hand.list"] = b"deb https://upstream/cuda /\n"
+    machine.sources["/etc/apt/keyrings/nvidia-driver.asc"] = None
+    former = driver_setup.former(SETUP)
+    assert former["/etc/apt/sources.list.d/by-hand.list"] == "deb https://upstream/cuda /\n"
+    assert former["/etc/apt/keyrings/nvidia-driver.asc"] is None
+
+
+@pytest.mark.parametrize(("decision", "line"), [
+    (DECISION, "NVIDIA 595.71.05 (open) from NVIDIA's repository; reboot required: it is not loaded"),
+    (DECISION._replace(source="distribution"), "NVIDIA 595.71.05 (open) from Debian; reboot required: it is not loaded"),
+    (Decision("none", "No GPU was found."), "no driver: No GPU was found.; reboot required: it is not loaded"),
+])
+def test_the_line_of_the_summary(decision: Decision, line: str) -> None:
+    assert summary(decision, "Debian", ["it is not loaded"]) == line
+
+
 def test_the_module_answers(machines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(driver_host, "read", lambda *_: TRIXIE)
     monkeypatch.setattr(AnsibleModule, "run_command", lambda *_a, **_k: (0, "amd64\n", ""))
-    values = {"facts": machines["h200-vm"], "distribution": "Debian", "distribution_version": "13", "codename": "trixie"}
+    values = {"facts": machines["h200-vm"], "distribution": "Debian", "distribution_version": "13", "codename": "trixie",
+              "repository": {name: ARCHIVE[name] for name in ("uri", "key_fingerprint")}}
     with patch_module_args(values), pytest.raises(SystemExit) as end:
         nvidia_driver_plan.main()
     assert end.value.code == 0
@@ -291,7 +441,8 @@ def test_the_module_answers(machines: dict[str, Any], monkeypatch: pytest.Monkey
 def test_the_module_refuses(machines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(driver_host, "read", lambda *_: TRIXIE)
     monkeypatch.setattr(AnsibleModule, "run_command", lambda *_a, **_k: (0, "amd64\n", ""))
-    values = {"facts": machines["a100-pcie-pair"], "distribution": "Debian", "distribution_version": "13", "codename": "trixie"}
+    values = {"facts": machines["a100-pcie-pair"], "distribution": "Debian", "distribution_version": "13", "codename": "trixie",
+              "repository": {name: ARCHIVE[name] for name in ("uri", "key_fingerprint")}}
     with patch_module_args(values), pytest.raises(SystemExit) as end:
         nvidia_driver_plan.main()
     assert end.value.code == 1

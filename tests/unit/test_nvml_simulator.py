@@ -135,6 +135,24 @@ def test_every_model_describes_itself(nvml_machine: Make, key: str) -> None:
     assert code(pynvml.nvmlDeviceGetMigMode, device) == (SUCCESS if key in MIG_MODELS else NOT_SUPPORTED)
 
 
+def test_monitors_get_constant_readings(nvml_machine: Make) -> None:
+    """Of whole GPUs. A MIG device has none, and in MIG mode utilisation means nothing, as on real ones."""
+    nvml_machine("a100-40gb")
+    device = gpu()
+    assert pynvml.nvmlDeviceGetTemperature(device, 0) == 30
+    assert pynvml.nvmlDeviceGetPowerUsage(device) < pynvml.nvmlDeviceGetEnforcedPowerLimit(device)
+    assert pynvml.nvmlDeviceGetUtilizationRates(device).gpu == 0
+    assert pynvml.nvmlDeviceGetClockInfo(device, 2) == pynvml.nvmlDeviceGetSupportedMemoryClocks(device)[0]
+    assert code(pynvml.nvmlDeviceGetClockInfo, device, 4) == code(pynvml.nvmlDeviceGetFanSpeed, device) == NOT_SUPPORTED
+    assert pynvml.nvmlDeviceGetCpuAffinity(device, 1)[0] & 1
+    pynvml.nvmlDeviceSetMigMode(device, 1)
+    create_compute(create(device, G1), 0)
+    assert code(pynvml.nvmlDeviceGetUtilizationRates, device) == NOT_SUPPORTED
+    assert code(pynvml.nvmlDeviceGetTemperature, mig_devices(device)[0], 0) == NOT_SUPPORTED
+    pynvml.nvmlDeviceSetPersistenceMode(device, 1)
+    assert pynvml.nvmlDeviceGetPersistenceMode(device) == 1
+
+
 # --- profiles ------------------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +194,6 @@ def test_index_and_id_are_different_numbers(nvml_machine: Make) -> None:
     assert code(pynvml.nvmlDeviceGetGpuInstanceProfileInfo, device, 18) == INVALID_ARGUMENT
     assert code(create, device, 1) == INVALID_ARGUMENT  # an index, but the id of nothing
     assert where(create(device, G4))[2] == 4
-    assert pynvml.nvmlDeviceGetGpuInstanceProfileInfoById(device, G2).name == "MIG 2g.10gb"
 
 
 def test_all_forms_of_a_profile_say_the_same(nvml_machine: Make) -> None:
@@ -194,6 +211,11 @@ def test_all_forms_of_a_profile_say_the_same(nvml_machine: Make) -> None:
     ask = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetGpuInstanceProfileInfoV")
     assert ask(device, 11, ctypes.byref(third)) == SUCCESS
     assert (third.id, third.slices, third.enc, third.name, third.capabilities) == (35, 2, 2, b"MIG 2g.48gb+gfx", 2)
+    by_id = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetGpuInstanceProfileInfoByIdV")
+    again = pynvml.c_nvmlGpuInstanceProfileInfo_v2_t()
+    assert by_id(device, 35, ctypes.byref(again)) == SUCCESS
+    assert again.name == two.name
+    assert by_id(device, 11, ctypes.byref(again)) == INVALID_ARGUMENT
     third.version = 7
     assert ask(device, 11, ctypes.byref(third)) == INVALID_ARGUMENT
 

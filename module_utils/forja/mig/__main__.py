@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, List, Optional, Tuple
 
+from .busy import words
 from .change import BusyError, ChangeError
 from .config import ConfigError
 from .export import as_yaml, exported
@@ -110,10 +111,7 @@ def read(path: Optional[str]) -> Optional[str]:
 
 
 def run(argv: List[str]) -> Tuple[int, str, str]:
-    try:
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
-    except OSError as error:
-        return 127, "", str(error)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -133,13 +131,16 @@ def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argpars
 def plan(node: Node, gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
     outcome = node.plan(source, options.config, options.reset, Journal().left())
     warn(outcome)
+    in_the_way = node.blockers(outcome)
     if options.json:
-        print(json.dumps(data(outcome)))
+        print(json.dumps(dict(data(outcome), blockers=in_the_way)))
     else:
         before, after = pictures(gateway, outcome.plans)
         if outcome.changed:
             print("now\n%s\nthen\n%s\n%s" % (before, after, "\n".join(outcome.words)))
         print("\n".join("Reboot required: %s." % reason for reason in outcome.reboot) or "%d steps" % len(outcome.words))
+        for record in in_the_way:
+            print("In the way: %s." % words(record))
     return NOT_AS_WANTED if outcome.changed or outcome.reboot else AS_WANTED
 
 

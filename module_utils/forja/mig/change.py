@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carry out the plans of a node: all of them, or none. Whatever fails midway, every GPU is put back as it was found."""
 
+import contextlib
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .busy import blockers, words
@@ -43,6 +44,7 @@ class Means(NamedTuple):
 
 def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left: Dict[str, Found], means: Means, say: Say) -> List[str]:
     """Do it, and look whether it is so; the answer is why a reboot is required, a sentence each. The journal must be held."""
+    say = _heard_or_not(say)
     changing = [one for one in plans if one.steps]
     in_the_way = blockers(gateway, means.files, changing, means.pid)
     if in_the_way:
@@ -58,16 +60,27 @@ def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left
             if one.uuid not in waiting:
                 _instances(gateway, one, begun, say)
         for one in changing:
-            _check(gateway, one, waiting)
+            if one.uuid not in waiting:
+                _check(gateway, one, was[one.uuid])
     except BaseException as error:  # also an interrupt: half a layout serves nobody
-        trouble = _restore(gateway, begun, was, say)
+        trouble = _restore(gateway, begun, was, means, say)
         if not trouble:
             journal.clear()
         if not isinstance(error, (GatewayError, _NotThereError)):
             raise
-        raise ChangeError(_failure(error, begun, trouble), not trouble) from error
+        raise ChangeError(_failure(error, begun, was, trouble), not trouble) from error
     journal.clear()
     return [waiting[one.uuid] for one in changing if one.uuid in waiting]
+
+
+def _heard_or_not(say: Say) -> Say:
+    """A terminal that is gone must not stop us halfway."""
+
+    def told(words: str) -> None:
+        with contextlib.suppress(OSError):
+            say(words)
+
+    return told
 
 
 class _NotThereError(Exception):
@@ -93,7 +106,8 @@ def _modes(gateway: Gateway, plans: Sequence[GpuPlan], begun: List[GpuPlan], mea
     if resets and means.reset:
         say("Reset %s" % ", ".join("GPU %d (%s)" % (one.gpu.index, one.gpu.address) for one in resets))
         means.reset([one.gpu for one in resets])
-        gateway.restart()
+        for one in plans:  # for handles of this session, also where no mode changes
+            gateway.detailed(gateway.gpu(one.gpu.index))
     elif resets:
         for one in resets:
             waiting[one.uuid] = "MIG mode of GPU %d (%s) changes only with a reset of the GPU or a reboot" % (
@@ -108,13 +122,19 @@ def _mode(gateway: Gateway, one: GpuPlan, step: Step, say: Say) -> bool:
     say("GPU %d: %s" % (one.gpu.index, step.words()))
     status = gateway.set_mode(one.gpu, step.action == ENABLE)
     gateway.forget(one.gpu.index)
-    if gateway.gpu(one.gpu.index).enabled == (step.action == ENABLE):
+    now = gateway.gpu(one.gpu.index)
+    if now.enabled == (step.action == ENABLE):
         return True
     if status == IN_USE:
         raise _NotThereError(
             "GPU %d (%s) would not change its MIG mode: it is in use by somebody who cannot be seen from here, such as a"
             " process of another container or a display. NVIDIA's own list of what to stop: X servers, nvidia-persistenced, DCGM,"
             " monitors, every CUDA program" % (one.gpu.index, one.gpu.address)
+        )
+    if now.pending != (step.action == ENABLE):
+        raise _NotThereError(
+            "GPU %d (%s) did not accept another MIG mode, not even for after a reset (NVML's activation status is %d)"
+            % (one.gpu.index, one.gpu.address, status)
         )
     return False
 
@@ -147,31 +167,50 @@ def _step(gateway: Gateway, gpu: Gpu, step: Step, places: Dict[Placement, int], 
         raise AssertionError("no such step: %r" % (step,))
 
 
-def _check(gateway: Gateway, one: GpuPlan, waiting: Dict[str, str]) -> None:
-    if one.wanted is None or one.uuid in waiting:
-        return
-    rest = plan_gpu(gateway, gateway.gpu(one.gpu.index), one.uuid, one.wanted, False)
-    if rest.steps or rest.waits:
-        todo = rest.waits or ", ".join(step.words() for step in rest.steps)
+def _check(gateway: Gateway, one: GpuPlan, was: Found) -> None:
+    now = gateway.gpu(one.gpu.index)
+    if one.wanted is None:
+        rest: Sequence[Step] = steps_back(gateway.detailed(now), was)
+    else:
+        rest = plan_gpu(gateway, now, one.uuid, one.wanted, True).steps
+    if rest:
+        todo = ", ".join(step.words() for step in rest)
         raise _NotThereError("GPU %d took every step and is still not as wanted: %s" % (one.gpu.index, todo))
 
 
-def _restore(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], say: Say) -> List[str]:
+def _restore(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], means: Means, say: Say) -> List[str]:
     """Put the GPUs back, the last changed first; the answer is what went wrong with that, a sentence each."""
-    trouble = []
-    for one in reversed(begun):
+    trouble: List[str] = []
+    waiting = _restore_each(gateway, begun[::-1], was, trouble, say)
+    if waiting and means.reset:
+        try:
+            means.reset([one.gpu for one in waiting])
+            waiting = _restore_each(gateway, waiting, was, trouble, say)
+        except GatewayError as error:
+            trouble.append(str(error))
+    return trouble + ["the MIG mode of GPU %d comes back only with a reset of the GPU or a reboot" % one.gpu.index for one in waiting]
+
+
+def _restore_each(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: List[str], say: Say) -> List[GpuPlan]:
+    """The answer are those whose mode does not come back without a reset."""
+    waiting = []
+    for one in begun:
         say("GPU %d: put back as found" % one.gpu.index)
         try:
             if not one.steps and gateway.processes(one.gpu):
                 continue  # A killed run finished it, and somebody uses it since: that layout is whole, and theirs.
-            if not _put_back(gateway, one.gpu.index, was[one.uuid]):
+            done = _put_back(gateway, one.gpu.index, was[one.uuid])
+            if done is None:
+                waiting.append(one)
+            elif not done:
                 trouble.append("GPU %d is not as it was found" % one.gpu.index)
-        except GatewayError as error:
-            trouble.append(str(error))
-    return trouble
+        except Exception as error:  # whatever it is, the other GPUs are to be put back
+            trouble.append(str(error) or repr(error))
+    return waiting
 
 
-def _put_back(gateway: Gateway, index: int, target: Found) -> bool:
+def _put_back(gateway: Gateway, index: int, target: Found) -> Optional[bool]:
+    """Whether it is as it was; None when its mode waits for a reset."""
     gateway.forget(index)
     gpu = gateway.detailed(gateway.gpu(index))
     places = {instance.placement: instance.id for instance in gpu.instances}
@@ -180,10 +219,15 @@ def _put_back(gateway: Gateway, index: int, target: Found) -> bool:
             gateway.set_mode(gpu, step.action == ENABLE)
             gateway.forget(index)
             gpu = gateway.gpu(index)
+            if gpu.enabled != target.enabled == gpu.pending:
+                return None
         else:
             _step(gateway, gpu, step, places, lambda _words: None)
     gateway.forget(index)
     now = gateway.detailed(gateway.gpu(index))
+    if now.enabled and now.pending and target.enabled:
+        # That MIG was to be off after a reset is not asked for again: the driver may do it there and then, with all that is on it.
+        target = target._replace(pending=True)
     return _shape(found(now)) == _shape(target)
 
 
@@ -196,10 +240,12 @@ def _shape(of: Found) -> Tuple[Any, ...]:
     return of.enabled, of.pending, sorted(instances)
 
 
-def _failure(error: Exception, begun: Sequence[GpuPlan], trouble: Sequence[str]) -> str:
+def _failure(error: Exception, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: Sequence[str]) -> str:
     names = ", ".join("GPU %d" % one.gpu.index for one in begun)
     if not trouble:
-        return "%s. Everything was put back as it was found (%s)." % (error, names)
+        lost = ["GPU %d" % one.gpu.index for one in begun if was[one.uuid].enabled and not was[one.uuid].pending]
+        but = " That MIG was to be off after a reset of %s may not be asked for any more." % ", ".join(lost) if lost else ""
+        return "%s. Everything was put back as it was found (%s).%s" % (error, names, but)
     return (
         "%s. Putting back what was found (%s) failed too: %s. The note of what was there is kept; the next run finishes or puts"
         " back. `python3 -m forja.mig export` shows what is there now." % (error, names, "; ".join(trouble))

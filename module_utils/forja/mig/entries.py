@@ -161,6 +161,8 @@ def _instance(data: Any, where: str) -> Sequence[One]:
         start = _whole(start, where + ", placement")
         if count > 1:
             raise ConfigError("%s: only one GPU instance can stand at one placement, not %d." % (where, count))
+    if count > 99:
+        raise ConfigError("%s, count: no GPU holds %d instances." % (where, count))
     compute = given.get("compute", ["%dc" % name.slices])
     if not isinstance(compute, list) or not compute:
         raise ConfigError("%s: compute must be a list such as [1c, 2c], not %s." % (where, _kind(compute)))

@@ -8,7 +8,7 @@ Profile indexes are walked until NVML answers INVALID_ARGUMENT, as nvml.h says: 
 
 import contextlib
 from ctypes import byref, c_uint
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..pci import normal_address
 from .card import Card, Compute, Instance, Placement, Profile
@@ -81,6 +81,7 @@ class Gateway:
         self._nvml = nvml
         self.calls = 0
         self._devices: Dict[int, Any] = {}
+        self._addresses: Dict[int, Any] = {}  # as NVML writes them, by the index at first sight
         self._kinds: Dict[Tuple[str, str], _Kind] = {}
         self._gpu_handles: Dict[Tuple[int, int], Any] = {}
         self._compute_lists: Dict[Tuple[int, int], List[Any]] = {}  # in the order of Instance.compute as `gpu` gives it
@@ -112,10 +113,12 @@ class Gateway:
         """One GPU, read anew. Its compute instances have no ids or placements yet; `detailed` adds them."""
         device = self._device(index)
         bus = self._call("The PCI address of GPU %d" % index, "nvmlDeviceGetPciInfo", device)
+        self._addresses[index] = bus.busId
         ids = _hex(bus.pciDeviceId), _hex(bus.pciSubSystemId)
         mode = self._optional("MIG mode of GPU %d" % index, (NOT_SUPPORTED, FUNCTION_NOT_FOUND), "nvmlDeviceGetMigMode", device)
         kind = self._kinds.get(ids)
-        if kind is None:
+        # Some drivers tell profiles only in MIG mode: then the next GPU of this kind is asked again.
+        if kind is None or (mode is not None and not kind.profiles):
             kind = self._kinds[ids] = self._kind(index, device, mode is not None)
         return Gpu(
             index=index,
@@ -139,11 +142,19 @@ class Gateway:
         return int(self._call("The device node of GPU %d" % gpu.index, "nvmlDeviceGetMinorNumber", self._device(gpu.index)))
 
     def card(self, gpu: Gpu) -> Card:
-        """The profiles with the placements of this very board: which slot has no compute differs from board to board."""
+        """The profiles with the placements of this very board: which slot has no compute differs from board to board.
+
+        None at all where MIG is off and the driver tells them only while it is on.
+        """
         found = []
         for profile in gpu.profiles:
             count = c_uint(0)
-            self._placements(gpu, profile.id, None, count)
+            try:
+                self._placements(gpu, profile.id, None, count)
+            except GatewayError as error:
+                if error.code == NOT_SUPPORTED and not gpu.enabled:
+                    return Card(())
+                raise
             array = (self._nvml.c_nvmlGpuInstancePlacement_t * max(count.value, 1))()
             self._placements(gpu, profile.id, array, count)
             places = sorted(Placement(int(place.start), int(place.size)) for place in list(array)[: count.value])
@@ -204,11 +215,16 @@ class Gateway:
         """The handles of a GPU whose mode changed are stale."""
         self._devices.pop(index, None)
 
-    def restart(self) -> None:
-        """Begin another session, as after a reset: all handles are stale."""
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Without a session for a while: a GPU that somebody has open, be it us, cannot be reset. All handles are stale afterwards."""
         self.__exit__()
-        self._devices.clear()
-        self._call("NVML does not start again", "nvmlInit")
+        for handles in (self._devices, self._gpu_handles, self._compute_lists, self._compute_handles):
+            handles.clear()
+        try:
+            yield
+        finally:
+            self._call("NVML does not start again", "nvmlInit")
 
     def destroy_compute(self, gpu: Gpu, instance: Instance, compute: Compute) -> None:
         what = "Removing compute instance %d of GPU instance %d of GPU %d" % (compute.id, instance.id, gpu.index)
@@ -234,24 +250,37 @@ class Gateway:
         assert step.instance is not None
         handle = self._gpu_handles[gpu.index, number]
         kind = step.kind
+        alone = any(one.id == step.instance.profile and one.slices == step.slices for one in gpu.profiles)
         if kind is None:
             offered = self._compute_of(self._kinds[gpu.device, gpu.subsystem], step.instance.profile, handle)
             fitting = [one for one in offered if one.slices == step.slices]
             if not fitting:
                 raise GatewayError(what, LookupError("the driver offers none of that size there"))
-            # H100's 1g.20gb has two kinds of one slice, of 16 and of 26 multiprocessors.
-            kind = max(fitting, key=lambda one: (one.multiprocessors, -one.id)).id
-        if step.start is None:
-            self._call(what, "nvmlGpuInstanceCreateComputeInstance", handle, kind)
-        else:
+            # H100 has two kinds of one slice, of 16 and of 26 multiprocessors. The large one is for a GPU instance that has just
+            # this compute instance, such as 1g.20gb; in a larger one it would leave too little for the next.
+            kind = (max if alone else min)(fitting, key=lambda one: (one.multiprocessors, -one.id)).id
+        if step.start is not None and not alone:
             place = self._nvml.c_nvmlComputeInstancePlacement_t(step.start, step.slices)
-            self._call(what, "nvmlGpuInstanceCreateComputeInstanceWithPlacement", handle, kind, byref(place))
+            try:
+                self._call(what, "nvmlGpuInstanceCreateComputeInstanceWithPlacement", handle, kind, byref(place))
+                return
+            except GatewayError as error:
+                if error.code != FUNCTION_NOT_FOUND:  # Old drivers cannot be told a place.
+                    raise
+        # The older call, which every tool uses. For one that fills its GPU instance there is but one place.
+        self._call(what, "nvmlGpuInstanceCreateComputeInstance", handle, kind)
 
     # How
 
     def _device(self, index: int) -> Any:
         if index not in self._devices:
-            self._devices[index] = self._call("GPU %d" % index, "nvmlDeviceGetHandleByIndex", index)
+            what, address = "GPU %d" % index, self._addresses.get(index)
+            # A GPU that a reset lost makes the indexes of others smaller: what we know by its index we find by its address.
+            self._devices[index] = (
+                self._call(what, "nvmlDeviceGetHandleByIndex", index)
+                if address is None
+                else self._call(what, "nvmlDeviceGetHandleByPciBusId", address)
+            )
         return self._devices[index]
 
     def _call(self, what: str, function: str, *arguments: Any) -> Any:

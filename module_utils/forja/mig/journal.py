@@ -14,7 +14,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from .card import Compute, Instance, Placement
 
-STATE = os.environ.get("FORJA_MIG_STATE", "/var/lib/forja/mig")  # the variable is for tests
+STATE = "/var/lib/forja/mig"
 VERSION = 1
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -34,10 +34,10 @@ class Found(NamedTuple):
 class Journal:
     """The folder with lock and note. Use as a context: inside, no other run of ours changes anything."""
 
-    def __init__(self, folder: str = STATE, patience: float = 60.0) -> None:
-        self._folder = folder
+    def __init__(self, folder: Optional[str] = None, patience: float = 60.0) -> None:
+        self._folder = folder or os.environ.get("FORJA_MIG_STATE") or STATE  # the variable is for tests
         self._patience = patience
-        self._note = os.path.join(folder, "journal.json")
+        self._note = os.path.join(self._folder, "journal.json")
         self._lock: Optional[int] = None
 
     def __enter__(self) -> "Journal":
@@ -46,14 +46,14 @@ class Journal:
             lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise JournalError("%s cannot be used (%s); changing MIG needs root." % (self._folder, error.strerror)) from error
-        end = time.time() + self._patience
+        end = time.monotonic() + self._patience
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
                 holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.time() > end:
+                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > end:
                     os.close(lock)
                     raise JournalError(
                         "Another run (pid %s) has been changing MIG for over %g s; wait for it, or see why it hangs."

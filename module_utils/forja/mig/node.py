@@ -12,7 +12,7 @@ from .change import Means, Say, carry_out
 from .gateway import Gateway, GatewayError, Gpu
 from .journal import Found, Journal
 from .names import ci_name
-from .plan import GpuPlan, PlanError, plan
+from .plan import GpuPlan, PlanError, SilentDriverError, plan
 from .steps import DISABLE, ENABLE
 
 Run = Callable[[List[str]], Tuple[int, str, str]]
@@ -90,27 +90,40 @@ class Node:
             for gpu in gpus
         ]
         if source is not None:
+            wishes = config.load(source)
             try:
-                return config.load(source).select(label, known)
+                return wishes.select(label, known)
             except config.ConfigError as error:
                 silent = [gpu for gpu in gpus if gpu.capable and not gpu.profiles and not gpu.enabled]
                 if not silent:
                     raise
-                raise PlanError(
-                    "GPU %d (%s at %s): its driver tells which profiles there are only while MIG is enabled. Apply the label all-enabled"
-                    " (without a configuration) first, then this one." % (silent[0].index, silent[0].name, silent[0].address)
-                ) from error
+                raise SilentDriverError(silent[0]) from error
         from . import defaults
 
-        cards = {gpu.index: self.gateway.card(gpu) for gpu in gpus if gpu.capable}
+        # How many fit is the same on GPUs of one kind; the plan itself asks each board.
+        kinds: Dict[Any, Card] = {}
+        cards: Dict[int, Card] = {}
+        for gpu in gpus:
+            kind = gpu.device, gpu.subsystem, gpu.profiles
+            if gpu.capable and kind not in kinds:
+                kinds[kind] = self.gateway.card(gpu)
+            if gpu.capable:
+                cards[gpu.index] = kinds[kind]
         if label is None:
             raise PlanError("Without a configuration a label is needed, one of: %s." % ", ".join(defaults.labels(cards)))
+        silent = [gpu for gpu in gpus if gpu.capable and not cards[gpu.index].profiles]
+        if silent and label not in ("all-disabled", "all-enabled"):
+            raise SilentDriverError(silent[0])
         return defaults.select(label, known, cards)
 
     def _reset(self, gpus: Sequence[Gpu]) -> None:
         """`nvidia-smi --gpu-reset`; NVML itself has no such call. Its output says why a GPU cannot be reset."""
         addresses = ",".join(gpu.address for gpu in self._with_peers(gpus))
-        code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
+        try:
+            with self.gateway.away():
+                code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
+        except OSError as error:  # no nvidia-smi
+            raise GatewayError("Resetting %s" % addresses, error) from error
         if code:
             raise GatewayError("Resetting %s" % addresses, RuntimeError((out + err).strip() or "nvidia-smi exits with %d" % code))
 

@@ -15,6 +15,17 @@ class PlanError(Exception):
     """What is wanted cannot be on this GPU; nothing was changed."""
 
 
+class SilentDriverError(PlanError):
+    """nvml.h lets a driver keep its profiles to itself while MIG is off. To enable all GPUs would clear those that are right."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        super().__init__(
+            "GPU %d (%s at %s): its driver tells which profiles there are only while MIG is enabled. First apply a configuration that"
+            " enables it, with the entry {devices: [%d], mig-enabled: true, mig-devices: {}}, then this one."
+            % (gpu.index, gpu.name, gpu.address, gpu.index)
+        )
+
+
 class GpuPlan(NamedTuple):
     """One GPU: as it is, and the steps from there."""
 
@@ -61,10 +72,14 @@ def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool)
         gpu = gateway.detailed(gpu)
         return GpuPlan(gpu, uuid, wanted, tuple(clear(gpu.instances) + mode), waits)
     if gpu.enabled and settled(Card(gpu.profiles), gpu.instances, wanted):
-        return GpuPlan(gpu, uuid, wanted, tuple(mode), waits)
+        # A step, be it only the mode, may have to be taken back: then each compute instance must be known.
+        return GpuPlan(gateway.detailed(gpu) if mode else gpu, uuid, wanted, tuple(mode), waits)
     gpu = gateway.detailed(gpu)
+    card = gateway.card(gpu)
+    if not card.profiles and not settled(card, gpu.instances, wanted):
+        raise SilentDriverError(gpu)
     try:
-        layout = solve(gateway.card(gpu), gpu.instances, wanted)
+        layout = solve(card, gpu.instances, wanted)
     except NoLayout as error:
         raise PlanError("GPU %d (%s at %s): %s" % (gpu.index, gpu.name, gpu.address, error)) from error
     return GpuPlan(gpu, uuid, wanted, () if waits else tuple(mode + towards(layout)), waits, layout)
@@ -73,7 +88,7 @@ def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool)
 def steps_back(gpu: Gpu, found: Found) -> List[Step]:
     """From what a GPU is, in detail, to what it was."""
     if found.enabled:
-        mode = [Step(ENABLE)] if not gpu.enabled else []
+        mode = [Step(ENABLE)] if not gpu.enabled or (found.pending and not gpu.pending) else []
         return mode + back_to(gpu.profiles, gpu.instances, found.instances)
     if gpu.enabled:
         return clear(gpu.instances) + [Step(DISABLE)]

@@ -17,8 +17,10 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from .card import Card, Instance, Placement, Profile, Wanted
 from .compute import pack
 from .layout import Cost, Kept, Layout, New, NewCompute, NoLayout, untouched
+from .names import ci_name
 from .parts import Demand, Part, Spec, demands, parts
 
+_MANY = 99
 Chosen = Tuple[Tuple[Placement, Profile, Spec], ...]
 
 __all__ = ["Cost", "Kept", "Layout", "New", "NewCompute", "NoLayout", "fits", "settled", "solve"]
@@ -48,6 +50,9 @@ def solve(card: Card, current: Sequence[Instance], wanted: Wanted) -> Layout:
     """The cheapest layout with what was asked. Raises NoLayout. The card's profiles need their placements unless nothing is to be done."""
     if settled(card, current, wanted):
         return untouched(current)
+    for name, size, count in wanted.counts:
+        if count > _MANY:
+            raise NoLayout("%d x %s does not fit: no card holds so many." % (count, ci_name(name, size)))
     try:
         asked = demands(card.profiles, wanted)
     except KeyError as error:

@@ -21,6 +21,8 @@ import urllib.request
 from pathlib import Path
 
 import nvidia_repository
+import ubuntu_archive
+from apt_archive import forget_key, make_key, sign
 from publish_model import CONFIG, MANIFEST, publish, push
 
 HERE = Path(__file__).parent
@@ -143,21 +145,13 @@ def make_docker_repository() -> dict[str, str]:
     suite = root / "dists/trixie"
     names = {"Origin": "Docker", "Label": "Docker CE (Forja lab stand-in)", "Suite": "trixie", "Codename": "trixie",
              "Architectures": ARCHITECTURE, "Components": "stable"}
-    release = run("apt-ftparchive", *(f"-oAPT::FTPArchive::Release::{k}={v}" for k, v in names.items()), "release", ".", cwd=suite)
-    (suite / "Release").write_text(release)
-
-    os.environ["GNUPGHOME"] = str(build / "gnupg")
-    (build / "gnupg").mkdir(mode=0o700)
-    run("gpg", "--batch", "--passphrase", "", "--quick-generate-key", "Forja lab mirror <mirror@forja.test>", "rsa3072", "sign", "never")
-    run("gpg", "--batch", "--clearsign", "--output", "InRelease", "Release", cwd=suite)
-    key = root / "gpg"
-    key.write_text(run("gpg", "--armor", "--export"))
-    fingerprint = re.search(r"^fpr:::::::::(\w+):", run("gpg", "--with-colons", "--list-keys"), re.M)
-    assert fingerprint is not None
-    run("gpgconf", "--kill", "gpg-agent")
+    key = make_key(run, build / "gnupg", "mirror")
+    sign(run, suite, names)
+    (root / "gpg").write_text(key.armored)
+    forget_key(run)
     os.chdir("/")
     shutil.rmtree(build)
-    return {"docker_apt_key_fingerprint": fingerprint[1], "docker_apt_key_sha256": sha256(key)}
+    return {"docker_apt_key_fingerprint": key.fingerprint, "docker_apt_key_sha256": sha256(root / "gpg")}
 
 
 def push_hello() -> None:
@@ -212,6 +206,7 @@ def main(name: str) -> None:
         "ollama_checksums": {version: {ARCHITECTURE: make_ollama(version, f"{name}:5000")} for version in OLLAMA_RELEASES},
         "lab_models": fill_registry(),
     }
+    ubuntu_archive.make(run, WEB, ARCHITECTURE)
     shutil.copy(HERE / "nginx.conf", "/etc/nginx/sites-available/default")
     Path("/srv/lab.json").write_text(json.dumps({"ca": authority, "variables": variables}, indent=1))
 

@@ -1,21 +1,24 @@
-"""NVIDIA's CUDA repository for Debian, with packages of the driver under their true names, versions and dependencies, and no content.
+"""NVIDIA's CUDA repository for Debian, with packages of the driver under their true names, versions and dependencies, and no driver.
 
-Two things in them are real, because roles act on them: the pin of nvidia-driver-pinning-*, and the units of the two daemons, which sleep.
+Three things in them are real, because roles act on them: the pin of nvidia-driver-pinning-*, the units of the two daemons, which sleep,
+and a kernel module of one line, which DKMS builds as it builds the true one; that of the release BROKEN does not compile.
 Microsoft's GRID build is here too: an installer that leaves behind what the true one does, and no driver.
 """
 
 import hashlib
 import os
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-RELEASES = ("580.95.05", "580.126.20", "595.58.03", "595.71.05", "615.71.09")
+from apt_archive import Run, forget_key, make_key, package, sign
+
+MAINTAINER = "cudatools <cudatools@nvidia.com>"
+BROKEN = "610.57.04"
+RELEASES = ("580.95.05", "580.126.20", "595.58.03", "595.71.05", BROKEN, "615.71.09")
 LAST_PROPRIETARY = 610
 DISTRIBUTIONS = ("debian12", "debian13")
 MACHINES = {"amd64": "x86_64", "arm64": "sbsa"}
-GRID = "595.58.03"
+GRID = ("570.195.03", "595.58.03")
 PIN = "Package: cuda-drivers* firmware-nvidia-gsp libcuda1 libnvidia-* nvidia-*\nPin: version {}\nPin-Priority: 1000\n"
 UNIT = """[Unit]
 Description=Stand-in of the Forja lab for {0}
@@ -24,6 +27,26 @@ ExecStart=/bin/sleep infinity
 [Install]
 WantedBy=multi-user.target
 """
+# The source that DKMS builds, and how packages hand it to DKMS: with the scripts that Debian's dh_dkms writes.
+SOURCE = {
+    "dkms.conf": """PACKAGE_NAME="nvidia"
+PACKAGE_VERSION="{0}"
+BUILT_MODULE_NAME[0]="nvidia"
+DEST_MODULE_LOCATION[0]="/updates/dkms"
+MAKE[0]="make"
+CLEAN="make clean"
+AUTOINSTALL="yes"
+""",
+    "Makefile": "nvidia.ko: nvidia.c\n\t$(CC) -c -o $@ $<\nclean:\n\trm -f nvidia.ko\n",
+    "nvidia.c": """{1}
+__attribute__((section(".modinfo"), used))
+static const char modinfo[] = "version={0}\\0license={2}\\0description=stand-in of the Forja lab";
+""",
+}
+ERROR = '#error "stand-in of the Forja lab for a release that does not fit the kernel"'
+POSTINST = "#!/bin/sh\nset -e\n[ \"$1\" != configure ] || /usr/lib/dkms/common.postinst nvidia {0} /usr/share/nvidia \"\" \"$2\"\n"
+PRERM = "#!/bin/sh\nset -e\ndkms remove -m nvidia -v {0} --all || true\n"
+LICENSES = {"nvidia-kernel-open-dkms": "Dual MIT/GPL", "nvidia-kernel-dkms": "NVIDIA"}
 # What each package needs in its own version; the open flavour and the proprietary one exclude each other.
 TREE = {
     "firmware-nvidia-gsp": "",
@@ -51,31 +74,14 @@ INSTALLER = """#!/bin/sh
 set -e
 library=/usr/lib/$(uname -m)-linux-gnu
 echo "stand-in: $*" > /var/log/nvidia-installer.log
+[ ! -e /usr/bin/nvidia-uninstall ] || nvidia-uninstall --silent
 mkdir -p /etc/nvidia
 printf '%s\\n' 'ServerAddress=' 'FeatureType=0' '#IgnoreSP=TRUE' > /etc/nvidia/gridd.conf.template
-printf '%s\\n' '#!/bin/sh' "rm -f $library/libnvidia-ml.so.{0} /usr/bin/nvidia-uninstall" > /usr/bin/nvidia-uninstall
+printf '%s\\n' '#!/bin/sh' "rm -f $library/libnvidia-ml.so.* /usr/bin/nvidia-uninstall" > /usr/bin/nvidia-uninstall
 chmod 0755 /usr/bin/nvidia-uninstall
 touch "$library/libnvidia-ml.so.{0}"
+ln -sf "libnvidia-ml.so.{0}" "$library/libnvidia-ml.so.1"
 """
-
-Run = Callable[..., str]
-
-
-def package(run: Run, name: str, version: str, architecture: str, fields: dict[str, str], files: dict[str, str]) -> None:
-    tree = Path(f"{name}_{version}")
-    for path, content in files.items():
-        (tree / path).parent.mkdir(parents=True, exist_ok=True)
-        (tree / path).write_text(content)
-    (tree / "DEBIAN").mkdir(parents=True, mode=0o755)
-    if name == "nvidia-persistenced":  # Debian's way: a service runs once it is installed, where its conditions allow
-        (tree / "DEBIAN/postinst").write_text("#!/bin/sh\nset -e\nsystemctl enable --now nvidia-persistenced.service || true\n")
-        (tree / "DEBIAN/postinst").chmod(0o755)
-    control = {"Package": name, "Version": version, "Architecture": architecture, "Maintainer": "cudatools <cudatools@nvidia.com>",
-               **fields, "Description": f"stand-in of the Forja lab: nothing under the name {name}"}
-    (tree / "DEBIAN/control").write_text("".join(f"{key}: {value}\n" for key, value in control.items() if value))
-    run("dpkg-deb", "-Znone", "--root-owner-group", "-b", str(tree), f"{tree}_{architecture}.deb")
-    shutil.rmtree(tree)
-
 
 def packages(run: Run, architecture: str) -> None:
     for release in RELEASES:
@@ -83,14 +89,25 @@ def packages(run: Run, architecture: str) -> None:
         for name, depends in TREE.items():
             if name in PROPRIETARY and int(release.split(".")[0]) > LAST_PROPRIETARY:
                 continue
-            unit = {f"usr/lib/systemd/system/{name}.service": UNIT.format(name)} if name in DAEMONS else {}
-            package(run, name, version, architecture, {"Depends": depends.format(v=version), "Conflicts": RIVALS.get(name, "")}, unit)
+            fields = {"Maintainer": MAINTAINER, "Depends": depends.format(v=version), "Conflicts": RIVALS.get(name, "")}
+            package(run, name, version, architecture, fields, content(name, release))
         package(run, f"nvidia-driver-pinning-{release}", version, "all", PINNING, pin(f"{release}-1"))
     for branch in sorted({release.split(".")[0] for release in RELEASES}):
         package(run, f"nvidia-driver-pinning-{branch}", f"{branch}-1", "all", PINNING, pin(f"{branch}.*"))
 
 
-PINNING = {"Provides": "nvidia-driver-pinning", "Conflicts": "nvidia-driver-pinning", "Replaces": "nvidia-driver-pinning"}
+def content(name: str, release: str) -> dict[str, str]:
+    files = {f"usr/lib/systemd/system/{name}.service": UNIT.format(name)} if name in DAEMONS else {}
+    if name == "nvidia-persistenced":  # Debian's way: a service runs once it is installed, where its conditions allow
+        files["DEBIAN/postinst"] = "#!/bin/sh\nset -e\nsystemctl enable --now nvidia-persistenced.service || true\n"
+    if name in LICENSES:
+        error = ERROR if release == BROKEN else ""
+        files |= {f"usr/src/nvidia-{release}/{path}": text.format(release, error, LICENSES[name]) for path, text in SOURCE.items()}
+        files |= {"DEBIAN/postinst": POSTINST.format(release), "DEBIAN/prerm": PRERM.format(release)}
+    return files
+
+
+PINNING = {"Maintainer": MAINTAINER, **dict.fromkeys(("Provides", "Conflicts", "Replaces"), "nvidia-driver-pinning")}
 
 
 def pin(version: str) -> dict[str, str]:
@@ -103,34 +120,29 @@ def make(run: Run, web: Path, architecture: str) -> dict[str, object]:
     build.mkdir()
     os.chdir(build)
     packages(run, architecture)
-    os.environ["GNUPGHOME"] = str(build / "gnupg")
-    (build / "gnupg").mkdir(mode=0o700)
-    run("gpg", "--batch", "--passphrase", "", "--quick-generate-key", "Forja lab nvidia <nvidia@forja.test>", "rsa3072", "sign", "never")
-    key = run("gpg", "--armor", "--export")
+    key = make_key(run, build / "gnupg", "nvidia")
     for distribution in DISTRIBUTIONS:
         root = web / f"developer.download.nvidia.com/compute/cuda/repos/{distribution}/{MACHINES.get(architecture, architecture)}"
         root.mkdir(parents=True)
         for file in build.glob("*.deb"):
             shutil.copy(file, root)
         (root / "Packages").write_text(run("apt-ftparchive", "packages", ".", cwd=root))
-        names = {"Origin": "NVIDIA", "Label": "NVIDIA CUDA", "Architectures": architecture}
-        release = run("apt-ftparchive", *(f"-oAPT::FTPArchive::Release::{k}={v}" for k, v in names.items()), "release", ".", cwd=root)
-        (root / "Release").write_text(release)
-        run("gpg", "--batch", "--clearsign", "--output", "InRelease", "Release", cwd=root)
+        sign(run, root, {"Origin": "NVIDIA", "Label": "NVIDIA CUDA", "Architectures": architecture})
         for name in ("3bf863cc.pub", "8793F200.pub"):
-            (root / name).write_text(key)
-    fingerprint = re.search(r"^fpr:::::::::(\w+):", run("gpg", "--with-colons", "--list-keys"), re.M)
-    assert fingerprint is not None
-    run("gpgconf", "--kill", "gpg-agent")
+            (root / name).write_text(key.armored)
+    forget_key(run)
     os.chdir("/")
     shutil.rmtree(build)
-    return {"nvidia_driver_apt_key_fingerprint": fingerprint[1], "nvidia_driver_grid_releases": make_grid(web)}
+    return {"nvidia_driver_apt_key_fingerprint": key.fingerprint, "nvidia_driver_grid_releases": make_grid(web)}
 
 
 def make_grid(web: Path) -> dict[str, dict[str, str]]:
-    """The installer below its upstream's address, and its entry for nvidia_driver_grid_releases."""
-    path = f"download.microsoft.com/download/standin/NVIDIA-Linux-x86_64-{GRID}-grid-azure.run"
-    file = web / path
-    file.parent.mkdir(parents=True)
-    file.write_text(INSTALLER.format(GRID))
-    return {GRID: {"url": f"https://{path}", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}
+    """The installers below their upstream's address, and their entries for nvidia_driver_grid_releases."""
+    releases = {}
+    for version in GRID:
+        path = f"download.microsoft.com/download/standin/NVIDIA-Linux-x86_64-{version}-grid-azure.run"
+        file = web / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(INSTALLER.format(version))
+        releases[version] = {"url": f"https://{path}", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return releases

@@ -24,6 +24,8 @@ def _parser() -> argparse.ArgumentParser:
     boot = commands.add_parser("boot", help="make a machine and switch it on")
     boot.add_argument("machine", help="a JSON file, or the name of one of the simulator's own machines")
     boot.add_argument("--owner", type=int, default=0, metavar="UID", help="a user with root's rights to the GPUs")
+    start = commands.add_parser("start", help="for a host that boots: `reboot`, or the first time `boot`")
+    start.add_argument("machine")
     commands.add_parser("reboot", help="the machine restarts")
     commands.add_parser("driver-reload", help="the kernel modules are unloaded and loaded")
     reset = commands.add_parser("reset", help="what nvidia-smi -r -i does")
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     calls = commands.add_parser("calls", help="what was called, as JSON")
     calls.add_argument("--reset", action="store_true", help="count from 0 again")
     commands.add_parser("show", help="the GPUs with their instances, as JSON")
+    commands.add_parser("mig-minors", help="what the driver says in /proc/driver/nvidia-caps/mig-minors")
     return parser
 
 
@@ -67,6 +70,8 @@ def parse_action(text: str) -> tuple[str, int]:
 def _run(simulator: Simulator, given: argparse.Namespace) -> Any:
     if given.command == "boot":
         return simulator.boot(load(given.machine), given.owner)
+    if given.command == "start":
+        return simulator.start(load(given.machine))
     if given.command == "reboot":
         return simulator.reboot()
     if given.command == "driver-reload":
@@ -82,16 +87,23 @@ def _run(simulator: Simulator, given: argparse.Namespace) -> Any:
         return simulator.fault(given.functions, given.nth, action, value, after=given.after, times=given.times)
     if given.command == "faults":
         return simulator.clear_faults()
+    if given.command == "mig-minors":
+        return simulator.mig_minors()
     return simulator.calls(reset=given.reset) if given.command == "calls" else simulator.show()
+
+
+def simulator() -> Simulator:
+    """The one that the environment names."""
+    return Simulator(Path(os.environ.get("FORJA_NVML_STATE") or DEFAULT_STATE))
 
 
 def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
-        answer = _run(Simulator(Path(os.environ.get("FORJA_NVML_STATE") or DEFAULT_STATE)), given)
+        answer = _run(simulator(), given)
     except (SimulatorError, MachineError, OSError) as error:
         print(f"nvml-sim: {error}", file=sys.stderr)
         return 1
     if answer is not None:
-        print(json.dumps(answer, indent=1))
+        print(answer if isinstance(answer, str) else json.dumps(answer, indent=1), end="" if isinstance(answer, str) else "\n")
     return 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import fnmatch
+import hashlib
 import json
 import os
 import signal
@@ -37,6 +38,8 @@ class Simulator:
 
     @contextmanager
     def _open(self, *, create: bool = False, change: bool = True) -> Iterator[Any]:
+        if create:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(self.path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
         except FileNotFoundError:
@@ -69,7 +72,7 @@ class Simulator:
         board.expand(machine)  # refuses before anything is touched
         with self._open(create=True) as state:
             state.magic, state.version, state.size = NUMBERS["SIM_MAGIC"], NUMBERS["SIM_VERSION"], ctypes.sizeof(State)
-            state.owner, state.boots = owner, 1
+            state.owner, state.boots, state.description = owner, 1, _digest(machine)
             board.fill(state, machine)
 
     def give_to(self, owner: int) -> None:
@@ -77,12 +80,29 @@ class Simulator:
         with self._open() as state:
             state.owner = owner
 
+    def privileged(self) -> bool:
+        """Whether this process may do what only root may."""
+        with self._open(change=False) as state:
+            return os.geteuid() in (0, state.owner)
+
     def reboot(self) -> None:
         """The machine restarts: instances and processes are gone, and on newer GPUs the mode too."""
         with self._open() as state:
             state.boots += 1
             ctypes.memset(ctypes.byref(state.processes), 0, ctypes.sizeof(state.processes))
             _power_cycle(state)
+
+    def start(self, machine: dict[str, Any]) -> None:
+        """For a host that boots: its GPUs reboot with it. The first time, and with other hardware, they are made."""
+        try:
+            with self._open(change=False) as state:
+                same = state.description == _digest(machine)
+        except SimulatorError:
+            same = False
+        if same:
+            self.reboot()
+        else:
+            self.boot(machine)
 
     def driver_reload(self) -> None:
         """The kernel modules are unloaded and loaded: loses what a reboot loses, and needs every GPU idle."""
@@ -192,6 +212,19 @@ class Simulator:
                 "gpus": [_show(state, index) for index in range(state.gpu_count)],
             }
 
+    def mig_minors(self) -> str:
+        """What /proc/driver/nvidia-caps/mig-minors says: the device nodes' numbers of every instance that could be."""
+        lines = ["config 1", "monitor 2"]
+        with self._open(change=False) as state:
+            capable = [index for index in range(state.gpu_count) if state.gpus[index].mig_capable]
+        instances, computes = NUMBERS["SIM_INSTANCES"], NUMBERS["SIM_COMPUTES"]
+        for gpu in capable:
+            for gi in range(instances):
+                number = 3 + (gpu * instances + gi) * (1 + computes)
+                lines.append(f"gpu{gpu}/gi{gi}/access {number}")
+                lines += [f"gpu{gpu}/gi{gi}/ci{ci}/access {number + 1 + ci}" for ci in range(computes)]
+        return "\n".join(lines) + "\n"
+
 
 def load(source: str) -> dict[str, Any]:
     """A machine's description: a file, or the name of one in machines/."""
@@ -206,6 +239,10 @@ def load(source: str) -> dict[str, Any]:
     except ValueError as error:
         raise SimulatorError(f"{path}: {error}") from None
     return machine
+
+
+def _digest(machine: dict[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest().encode()
 
 
 def _forget_instances(gpu: Any) -> None:
@@ -338,11 +375,11 @@ def _show(state: Any, index: int) -> dict[str, Any]:
 def _show_instance(gpu: Any, number: int) -> dict[str, Any]:
     instance = gpu.instances[number]
     profile = gpu.profiles[instance.profile]
-    uuids = gpu.mig_uuids[number]
-    compute = [
-        {"id": ci, "profile": part.profile, "start": part.start, "size": part.size, "uuid": uuids[part.start].value.decode()}
-        for ci, part in enumerate(instance.compute)
-        if part.used
-    ]
     name = profile.name.decode()
+    compute = []
+    for ci, part in enumerate(instance.compute):
+        if part.used:
+            slices = profile.compute[part.profile].slices
+            place = {"start": part.start, "size": part.size, "uuid": gpu.mig_uuids[number][part.start].value.decode()}
+            compute.append({"id": ci, "name": name if slices == profile.slices else f"{slices}c.{name}", "profile": part.profile, **place})
     return {"id": number, "profile": name, "profile_id": profile.id, "start": instance.start, "size": instance.size, "compute": compute}

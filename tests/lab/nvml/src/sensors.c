@@ -72,6 +72,21 @@ NVML(nvmlDeviceGetSupportedGraphicsClocks, (nvmlDevice_t device, unsigned memory
     return memory == MEMORY_MHZ ? one_clock(device, count, clocks, mhz(0)) : NVML_ERROR_NOT_FOUND;
 }
 
+// There is one clock to choose, and it is the one that runs.
+NVML(nvmlDeviceSetApplicationsClocks, (nvmlDevice_t device, unsigned memory, unsigned graphics), (device, memory, graphics))
+{
+    if (!gpu_device(device).gpu || memory != MEMORY_MHZ || graphics != mhz(0))
+        return NVML_ERROR_INVALID_ARGUMENT;
+    return privileged() ? NVML_SUCCESS : NVML_ERROR_NO_PERMISSION;
+}
+
+NVML(nvmlDeviceResetApplicationsClocks, (nvmlDevice_t device), (device))
+{
+    if (!gpu_device(device).gpu)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    return privileged() ? NVML_SUCCESS : NVML_ERROR_NO_PERMISSION;
+}
+
 // Near to every processor that this machine has.
 NVML(nvmlDeviceGetCpuAffinity, (nvmlDevice_t device, unsigned words, unsigned long *set), (device, words, set))
 {

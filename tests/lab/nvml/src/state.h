@@ -151,11 +151,13 @@ struct sim_call {
     uint32_t result;
 };
 
+// `description` is a digest of the machine's JSON; `owner` a user with root's rights to the GPUs.
 struct sim_state {
     uint32_t magic;
     uint32_t version;
     uint32_t size;
     uint32_t owner;
+    char description[80];
     char driver[80];
     char nvml[80];
     uint32_t cuda;
