@@ -95,7 +95,8 @@ def interpreter() -> Optional[str]:
 def content(of: Any) -> Optional[bytes]:
     if not of:
         return None
-    return (of if isinstance(of, str) else json.dumps(of, indent=4, sort_keys=True) + "\n").encode("utf-8")
+    text = of if isinstance(of, str) else json.dumps(of, indent=4, sort_keys=True)
+    return (text.rstrip("\n") + "\n").encode("utf-8")
 
 
 def listing(files: Dict[str, bytes]) -> str:
