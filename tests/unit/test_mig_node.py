@@ -22,7 +22,7 @@ from plugins.module_utils.forja.host_files import HostFiles
 from plugins.module_utils.forja.mig.change import BusyError, ChangeError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway, GatewayError
-from plugins.module_utils.forja.mig.journal import Journal, JournalError
+from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError
 from plugins.module_utils.forja.mig.node import Node, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
 from tests.lab.nvml.machine import Machine
@@ -254,6 +254,16 @@ def test_one_run_at_a_time(boot: Boot) -> None:
     with Journal(host.folder), pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
         host.apply(SEVEN)
     assert host.apply(SEVEN).changed
+
+
+def test_a_plan_does_not_take_a_run_under_way_for_a_killed_one(boot: Boot) -> None:
+    host = boot(A100)
+    with Journal(host.folder) as journal:
+        journal.write({"GPU-1": Found(True, True, ())})
+        assert list(journal.left()) == ["GPU-1"]
+        with pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
+            Journal(host.folder, patience=0.2).left()
+    assert list(Journal(host.folder).left()) == ["GPU-1"]
 
 
 def test_waiting_for_another_run_ends_also_when_the_clock_is_set_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
