@@ -20,13 +20,30 @@ import pytest
 
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.module_utils.forja.mig.change import BusyError, ChangeError
+from plugins.module_utils.forja.mig.config import ConfigError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway, GatewayError
 from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError
 from plugins.module_utils.forja.mig.node import Node, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
 from tests.lab.nvml.machine import Machine
-from tests.unit.mig_host import A100, BALANCED, H100, H_SEVEN, IN_USE, INSUFFICIENT, OFF, SEVEN, T4, UNKNOWN, Boot, Host, entry, wanted
+from tests.unit.mig_host import (
+    A100,
+    BALANCED,
+    GPU_IS_LOST,
+    H100,
+    H_SEVEN,
+    IN_USE,
+    INSUFFICIENT,
+    OFF,
+    SEVEN,
+    T4,
+    UNKNOWN,
+    Boot,
+    Host,
+    entry,
+    wanted,
+)
 
 
 @pytest.fixture
@@ -201,6 +218,17 @@ def test_the_picture_of_a_change(boot: Boot) -> None:
         before, after = pictures(gateway, Node(gateway, host.run).plan(OFF, None, False, {}).plans)
     assert "3g.20gb" in before
     assert after.splitlines()[1].strip() == "MIG is disabled"
+
+
+def test_a_gpu_that_fell_off_the_bus_is_left_out(boot: Boot) -> None:
+    host = boot({**A100, "count": 3})
+    host.sim.fault("nvmlDeviceGetHandleByIndex_v2", 2, "code", GPU_IS_LOST)
+    outcome = host.apply(SEVEN)
+    assert "GPU 1 has fallen off the bus" in outcome.warnings[0]
+    assert [host.sizes(number) for number in range(3)] == [[1] * 7, [], [1] * 7]
+    host.sim.fault("nvmlDeviceGetHandleByIndex_v2", 2, "code", GPU_IS_LOST)
+    with pytest.raises(ConfigError, match="no GPU 1.*Xid 79"):
+        host.apply(wanted(entry([1], {"1g.5gb": 7})))
 
 
 # What it refuses, before anything is touched
