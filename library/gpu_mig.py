@@ -79,7 +79,9 @@ label:
   type: str
   returned: success
 plan:
-  description: The steps, in their order, each with C(gpu), C(gpu_uuid), C(action) and what it is about.
+  description:
+    - The steps, in their order, each with C(gpu), C(gpu_uuid), C(action) and what it is about.
+    - Of a GPU whose mode turns out to wait for a reset or a reboot (RV(reboot_reasons)) those that make instances are not done yet.
   type: list
   elements: dict
   returned: success

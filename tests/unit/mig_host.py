@@ -16,7 +16,7 @@ from plugins.module_utils.forja.mig.node import Node, Outcome
 from tests.lab.nvml.machine import Machine
 from tests.lab.nvml.nvml_sim.simulator import SimulatorError
 
-IN_USE, INSUFFICIENT, UNKNOWN = 19, 23, 999
+GPU_IS_LOST, IN_USE, INSUFFICIENT, UNKNOWN = 15, 19, 23, 999
 A100 = {"model": "a100-40gb"}
 H100 = {"model": "h100-80gb-sxm"}
 T4 = {"model": "t4"}

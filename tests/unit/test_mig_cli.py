@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +116,25 @@ def test_a_failure_put_back_is_code_4_and_one_that_is_not_5(program: Program) ->
     assert "failed too" in program("apply", "-c", "all-balanced", code=5).stderr
     program.machine.simulator.clear_faults()
     program("apply", "-c", "all-balanced")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_is_stopped_puts_back_with_code_4(program: Program, number: signal.Signals) -> None:
+    simulator = program.machine.simulator
+    program("apply", "-c", "all-1g.5gb")
+    before = simulator.show()["gpus"]
+    simulator.calls(reset=True)
+    simulator.fault("changing", 9, "delay", 2000)
+    argv = [sys.executable, "-m", "forja.mig", "apply", "-c", "all-balanced"]
+    with subprocess.Popen(argv, env=program.env, stderr=subprocess.PIPE, text=True) as process:
+        while simulator.calls()["changing"] < 8:
+            time.sleep(0.02)
+        process.send_signal(number)
+        told = process.communicate()[1]
+    assert process.returncode == 4, told
+    assert f"Stopped by {number.name}" in told
+    assert "put back" in told
+    assert simulator.show()["gpus"] == before
 
 
 def test_a_mode_that_waits_is_code_6(nvml_machine: Callable[..., Machine], tmp_path: Path) -> None:

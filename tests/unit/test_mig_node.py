@@ -20,13 +20,30 @@ import pytest
 
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.module_utils.forja.mig.change import BusyError, ChangeError
+from plugins.module_utils.forja.mig.config import ConfigError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway, GatewayError
-from plugins.module_utils.forja.mig.journal import Journal, JournalError
+from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError
 from plugins.module_utils.forja.mig.node import Node, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
 from tests.lab.nvml.machine import Machine
-from tests.unit.mig_host import A100, BALANCED, H100, H_SEVEN, IN_USE, INSUFFICIENT, OFF, SEVEN, T4, UNKNOWN, Boot, Host, entry, wanted
+from tests.unit.mig_host import (
+    A100,
+    BALANCED,
+    GPU_IS_LOST,
+    H100,
+    H_SEVEN,
+    IN_USE,
+    INSUFFICIENT,
+    OFF,
+    SEVEN,
+    T4,
+    UNKNOWN,
+    Boot,
+    Host,
+    entry,
+    wanted,
+)
 
 
 @pytest.fixture
@@ -203,6 +220,17 @@ def test_the_picture_of_a_change(boot: Boot) -> None:
     assert after.splitlines()[1].strip() == "MIG is disabled"
 
 
+def test_a_gpu_that_fell_off_the_bus_is_left_out(boot: Boot) -> None:
+    host = boot({**A100, "count": 3})
+    host.sim.fault("nvmlDeviceGetHandleByIndex_v2", 2, "code", GPU_IS_LOST)
+    outcome = host.apply(SEVEN)
+    assert "GPU 1 has fallen off the bus" in outcome.warnings[0]
+    assert [host.sizes(number) for number in range(3)] == [[1] * 7, [], [1] * 7]
+    host.sim.fault("nvmlDeviceGetHandleByIndex_v2", 2, "code", GPU_IS_LOST)
+    with pytest.raises(ConfigError, match="no GPU 1.*Xid 79"):
+        host.apply(wanted(entry([1], {"1g.5gb": 7})))
+
+
 # What it refuses, before anything is touched
 
 
@@ -254,6 +282,16 @@ def test_one_run_at_a_time(boot: Boot) -> None:
     with Journal(host.folder), pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
         host.apply(SEVEN)
     assert host.apply(SEVEN).changed
+
+
+def test_a_plan_does_not_take_a_run_under_way_for_a_killed_one(boot: Boot) -> None:
+    host = boot(A100)
+    with Journal(host.folder) as journal:
+        journal.write({"GPU-1": Found(True, True, ())})
+        assert list(journal.left()) == ["GPU-1"]
+        with pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
+            Journal(host.folder, patience=0.2).left()
+    assert list(Journal(host.folder).left()) == ["GPU-1"]
 
 
 def test_waiting_for_another_run_ends_also_when_the_clock_is_set_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,14 @@ Exit codes: 0 the GPUs are as wanted; 1 they are not (assert, plan); 2 the reque
 import argparse
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
 from typing import Any, List, Optional, Tuple
 
 from .busy import words
-from .change import BusyError, ChangeError
+from .change import BusyError, ChangeError, StoppedError
 from .config import ConfigError
 from .export import as_yaml, exported
 from .gateway import Gateway, GatewayError
@@ -45,6 +46,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return fail(BUSY, error)
     except ChangeError as error:
         return fail(PUT_BACK if error.restored else BROKEN, error)
+    except StoppedError as error:
+        return fail(PUT_BACK, "%s before anything was changed" % error)
     except ImportError as error:
         return fail(UNUSABLE, "%s; install python3-pynvml, or nvidia-ml-py into this Python (%s)" % (error, sys.executable))
     except (GatewayError, JournalError, OSError) as error:
@@ -115,7 +118,17 @@ def run(argv: List[str]) -> Tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def stop(number: int, _frame: Any) -> None:
+    """What systemd sends when a unit takes too long, or a terminal that is closed: what was begun is put back, undisturbed."""
+    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    raise StoppedError("Stopped by %s" % signal.Signals(number).name)
+
+
 def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
+    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(one) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(one, stop)
     with Journal() as journal:
         outcome = node.settle(source, options.config, options.reset, journal, lambda words: print(words, file=sys.stderr, flush=True))
     warn(outcome)

@@ -34,6 +34,10 @@ class ChangeError(Exception):
         super().__init__(message)
 
 
+class StoppedError(Exception):
+    """We were told to stop. Whoever handles signals may raise it at any moment."""
+
+
 class Means(NamedTuple):
     """What a change needs of the host."""
 
@@ -66,7 +70,7 @@ def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left
         trouble = _restore(gateway, begun, was, means, say)
         if not trouble:
             journal.clear()
-        if not isinstance(error, (GatewayError, _NotThereError)):
+        if not isinstance(error, (GatewayError, _NotThereError, StoppedError)):
             raise
         raise ChangeError(_failure(error, begun, was, trouble), not trouble) from error
     journal.clear()

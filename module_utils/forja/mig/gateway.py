@@ -15,7 +15,7 @@ from .card import Card, Compute, Instance, Placement, Profile
 from .names import attributes, gi_name
 from .steps import Step
 
-INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, FUNCTION_NOT_FOUND, IN_USE = 2, 3, 6, 13, 19
+INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, FUNCTION_NOT_FOUND, GPU_IS_LOST, IN_USE = 2, 3, 6, 13, 15, 19
 _ENDLESS = 64  # no driver has as many profile indexes; a library that never says INVALID_ARGUMENT must not hold us for ever
 _MOST_INSTANCES = 16  # room for NVML to write to even where it counts wrong; no card has more than 8
 _OUTSIDE = 0xFFFFFFFF  # instance ids of a process that runs in no MIG instance
@@ -80,6 +80,7 @@ class Gateway:
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
         self.calls = 0
+        self.lost: List[int] = []
         self._devices: Dict[int, Any] = {}
         self._addresses: Dict[int, Any] = {}  # as NVML writes them, by the index at first sight
         self._kinds: Dict[Tuple[str, str], _Kind] = {}
@@ -106,8 +107,17 @@ class Gateway:
         )
 
     def gpus(self) -> List[Gpu]:
-        count = self._call("The number of GPUs", "nvmlDeviceGetCount")
-        return [self.gpu(index) for index in range(count)]
+        """All that answer; `lost` then holds the indexes of those that have fallen off the bus."""
+        found = []
+        self.lost = []
+        for index in range(self._call("The number of GPUs", "nvmlDeviceGetCount")):
+            try:
+                found.append(self.gpu(index))
+            except GatewayError as error:
+                if error.code != GPU_IS_LOST:
+                    raise
+                self.lost.append(index)
+        return found
 
     def gpu(self, index: int) -> Gpu:
         """One GPU, read anew. Its compute instances have no ids or placements yet; `detailed` adds them."""

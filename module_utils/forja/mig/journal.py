@@ -46,20 +46,7 @@ class Journal:
             lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise JournalError("%s cannot be used (%s); changing MIG needs root." % (self._folder, error.strerror)) from error
-        end = time.monotonic() + self._patience
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > end:
-                    os.close(lock)
-                    raise JournalError(
-                        "Another run (pid %s) has been changing MIG for over %g s; wait for it, or see why it hangs."
-                        % (holder or "unknown", self._patience)
-                    ) from None
-                time.sleep(0.1)
+        self._wait(lock, fcntl.LOCK_EX)
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         self._lock = lock
@@ -70,9 +57,33 @@ class Journal:
             os.close(self._lock)
             self._lock = None
 
+    def _wait(self, lock: int, kind: int) -> None:
+        """Until nobody else has it; it is closed when that takes too long."""
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(lock, kind | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > end:
+                    os.close(lock)
+                    raise JournalError(
+                        "Another run (pid %s) has been changing MIG for over %g s; wait for it, or see why it hangs."
+                        % (holder or "unknown", self._patience)
+                    ) from None
+                time.sleep(0.1)
+
     def left(self) -> Dict[str, Found]:
-        """By GPU UUID what a killed run found; empty when none was killed since the last boot."""
+        """By GPU UUID what a killed run found; empty when none was killed since the last boot.
+
+        Outside of the context it waits for a run that is under way: its note is not that of a killed one.
+        """
         try:
+            if self._lock is None and os.path.exists(self._note):
+                lock = os.open(os.path.join(self._folder, "lock"), os.O_RDONLY | os.O_CLOEXEC)
+                self._wait(lock, fcntl.LOCK_SH)
+                os.close(lock)
             with open(self._note) as stream:
                 note = json.load(stream)
             if note["version"] != VERSION:

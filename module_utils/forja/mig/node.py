@@ -54,10 +54,17 @@ class Node:
         """What `settle` would do now; nothing is changed."""
         gpus = self.gateway.gpus()
         uuids = {gpu.index: self.gateway.uuid(gpu) for gpu in gpus}
-        selection = self._select(source, label, gpus, uuids)
+        lost = tuple(
+            "GPU %d has fallen off the bus and is left out: look for Xid 79 in the kernel log, then power-cycle" % index
+            for index in self.gateway.lost
+        )
+        try:
+            selection = self._select(source, label, gpus, uuids)
+        except config.ConfigError as error:
+            raise config.ConfigError(" ".join([str(error)] + [sentence + "." for sentence in lost])) from error
         plans = plan(self.gateway, gpus, uuids, selection.wanted, left, reset)
         waits = tuple(one.waits for one in plans if one.waits)
-        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings)
+        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings + lost)
 
     def settle(self, source: Source, label: Optional[str], reset: bool, journal: Journal, say: Say) -> Outcome:
         """Make the GPUs what the configuration says; `journal` must be held. Raises what plan and change raise."""
