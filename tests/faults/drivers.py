@@ -25,6 +25,7 @@ KERNEL = "6.12.43+deb13-amd64"
 MAKE_KERNEL = f"""DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends dkms gcc
 mkdir -p /lib/modules/{KERNEL}/kernel /lib/modules/{KERNEL}/build/include
 cd /lib/modules/{KERNEL} && touch build/Makefile modules.order modules.builtin /boot/vmlinuz-{KERNEL}"""
+NO_NOUVEAU = "grep -rs '^blacklist nouveau' /etc/modprobe.d /usr/lib/modprobe.d"
 # Everything that a change of the driver may leave behind.
 STATE = """dpkg-query --show --showformat='${db:Status-Abbrev} ${Package} ${Version}\\n' | grep '^.[^nc]'
 cd /etc && find apt modprobe.d systemd -type f -o -type l | sort | xargs sha256sum; ls /var/lib/dkms/nvidia 2>/dev/null || true"""
