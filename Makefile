@@ -22,7 +22,7 @@ lab-down: .venv/installed ## Remove the simulated hosts with their images, netwo
 test: ## All tests; the last line says what passed
 	@rm -rf .cache
 	@$(MAKE) --no-print-directory lint unit compat molecule
-	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml .cache/faults.xml
+	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml .cache/faults.xml .cache/programs.xml
 
 test-slow: lab ## Build NVIDIA's module for a kernel of Debian's in the lab's hosts; they keep both, so run `make lab-down` after it
 	@pytest -s tests/slow
@@ -33,19 +33,22 @@ lint: .venv/installed ## ansible-lint (production), yamllint, ruff, mypy, vermin
 unit: .venv/installed ## Tests that need no host
 	@pytest --junitxml=.cache/unit.xml tests/unit
 
-compat: .venv/installed ## The modules under Python 3.6, where one is found
+compat: .venv/installed ## The modules under Python 3.6, where one is found; the NVML simulator with older bindings
 	@python3 tests/compat/run.py
+	@python3 tests/compat/bindings.py
 
-molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, restart, verify, faults
+molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, restart, verify, faults; programs on simulated GPUs
 	@molecule destroy --all && molecule test --all --destroy never
 	@pytest --junitxml=.cache/faults.xml tests/faults
+	@FORJA_LAB=molecule pytest --junitxml=.cache/programs.xml tests/programs
 	@molecule destroy --all
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)
 
-bench: .venv/installed ## Time gpu_facts, and the first and the second run of site.yml on one workstation
+bench: .venv/installed ## Time gpu_facts, MIG on eight GPUs, and the first and the second run of site.yml on one workstation
 	@python3 tests/bench/gpu_facts.py
+	@python3 tests/bench/mig.py
 	@python3 tests/bench/site.py
 
 lock: ## Pin requirements.lock anew from pyproject.toml (needs uv)

@@ -189,6 +189,7 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 from ..module_utils.forja import gpu_survey, nvml_access
 from ..module_utils.forja.host_files import HostFiles
@@ -207,20 +208,6 @@ def argument_spec() -> Dict[str, Any]:
     }
 
 
-def binding(files: HostFiles) -> Any:
-    """pynvml, from this interpreter or by starting the module again in one that has it; None when none has."""
-    try:
-        import pynvml  # type: ignore[import-not-found]
-    except ImportError:
-        from ansible.module_utils.common.respawn import has_respawned, respawn_module
-
-        interpreter = nvml_access.interpreter_with_binding(files)
-        if interpreter and not has_respawned():
-            respawn_module(interpreter)
-        return None
-    return pynvml
-
-
 def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
     def ask_azure() -> str:
         from ..module_utils.forja import azure
@@ -232,7 +219,7 @@ def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
     reason = "not gathered" if "nvml" not in params["gather"] else nvml_access.why_not(files)
     if reason:
         return gpu_survey.Means(ask_azure, None, reason)
-    pynvml = binding(files)
+    pynvml = nvml_access.binding(files, has_respawned, respawn_module)
     if pynvml is None:
         return gpu_survey.Means(ask_azure, None, "no Python of this host has pynvml")
     from ..module_utils.forja import nvml

@@ -50,7 +50,7 @@ def find(files: HostFiles, gpus: List[Dict[str, Any]], seconds: float = 2.0) -> 
             return Holders(by_gpu, len(files.denied) - before, False)
         nodes = _open_nodes(files, pid, owner)
         if nodes:
-            record = _process(files, pid)
+            record = process(files, pid)
             for place in sorted({owner.get(node, SHARED) for node in nodes}):
                 mine = sorted(node for node in nodes if owner.get(node, SHARED) == place)
                 by_gpu[place].append(dict(record, nodes=mine))
@@ -85,7 +85,8 @@ def _open_nodes(files: HostFiles, pid: str, owner: Dict[str, str]) -> Set[str]:
     return found
 
 
-def _process(files: HostFiles, pid: str) -> Dict[str, Any]:
+def process(files: HostFiles, pid: str) -> Dict[str, Any]:
+    """Who a process is; the fields of one that has ended are None."""
     cgroup = files.text("/proc/%s/cgroup" % pid, 8192) or ""
     arguments = (files.text("/proc/%s/cmdline" % pid, 4096) or "").split("\n")
     # Further arguments may hold passwords; a script's path says enough.

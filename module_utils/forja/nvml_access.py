@@ -2,7 +2,7 @@
 """Whether NVML can be asked on a host, and by which Python; told from files, so that nothing is loaded in vain."""
 
 import re
-from typing import Optional
+from typing import Any, Callable, Optional
 
 from .host_files import HostFiles
 
@@ -27,3 +27,18 @@ def interpreter_with_binding(files: HostFiles) -> Optional[str]:
                 if files.exists(interpreter):
                     return interpreter
     return None
+
+
+def binding(files: HostFiles, has_respawned: Callable[[], bool], respawn: Callable[[str], Any]) -> Any:
+    """pynvml, from this interpreter or by starting the module again in one that has it; None when none has.
+
+    The functions are those of ansible.module_utils.common.respawn.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        interpreter = interpreter_with_binding(files)
+        if interpreter and not has_respawned():
+            respawn(interpreter)
+        return None
+    return pynvml

@@ -1,6 +1,55 @@
-"""Hypothesis may take the time that a busy machine needs: no test of ours asserts a time."""
+"""Hypothesis may take the time that a busy machine needs: no test of ours asserts a time. And simulated GPUs for whoever asks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from plugins.module_utils.forja.host_files import HostFiles
+from tests.lab.nvml import machine
+from tests.unit.mig_host import Boot, Host
 
 settings.register_profile("forja", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("forja")
+
+
+@pytest.fixture(scope="session")
+def nvml_library() -> Path:
+    """The simulator's libnvidia-ml.so.1, built."""
+    return machine.build()
+
+
+@pytest.fixture
+def nvml_machine(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., machine.Machine]]:
+    """Makes machines: `nvml_machine("a100-40gb", count=2)`, with any key of a GPU; or `nvml_machine(gpus=[...], driver=...)`.
+
+    pynvml in the test's own process sees the one made last; programs see the one whose `env` they are given.
+    """
+    monkeypatch.setenv("FORJA_NVML_STATE", str(tmp_path / "none"))
+    machine.leave()
+    made: list[machine.Machine] = []
+
+    def make(model: str | None = None, *, owner: int | None = None, **keys: Any) -> machine.Machine:
+        description = keys if model is None else {"gpus": [{"model": model, **keys}]}
+        folder = tmp_path / f"machine{len(made)}"
+        folder.mkdir()
+        made.append(machine.Machine(folder, description, owner))
+        made[-1].enter()
+        return made[-1]
+
+    yield make
+    machine.leave()
+
+
+@pytest.fixture
+def boot(nvml_machine: Callable[..., machine.Machine], tmp_path: Path) -> Boot:
+    """Hosts for the MIG code: `boot({"model": "a100-40gb", "count": 2}, ...)`."""
+
+    def start(*gpus: dict[str, Any], files: HostFiles | None = None, **rest: Any) -> Host:
+        return Host(nvml_machine(gpus=list(gpus), **rest), tmp_path, files)
+
+    return start

@@ -47,6 +47,7 @@ def outcome(facts: dict[str, Any], host: Host, wish: Wish = Wish()) -> str:  # n
 
 # Every machine of the lab, on Debian 13 and on Ubuntu 24.04 with Canonical's signed modules.
 MACHINES = {
+    "a100-mig-pair": ("keep nvidia_repository open", "keep nvidia_repository open"),
     "a100-pcie-pair": ("refused: Secure Boot is on", "install distribution open 595"),
     "azure-nc-a100": ("refused: Secure Boot is on", "install distribution open 595"),
     "azure-nc-rtxpro6000-quarter": ("install grid open 595", "install grid open 595"),

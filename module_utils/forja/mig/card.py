@@ -18,11 +18,11 @@ class Placement(NamedTuple):
 class Profile(NamedTuple):
     """A kind of GPU instance, as this card and driver offer it."""
 
-    index: int  # NVML_GPU_INSTANCE_PROFILE_*, which only the profile query takes
+    index: int  # type: ignore[assignment] # hides tuple.index. NVML_GPU_INSTANCE_PROFILE_*, which only the profile query takes
     id: int  # what every other call takes, and what `nvidia-smi mig -lgip` prints
     name: str  # as NVIDIA's own libraries compute it: 1g.5gb, 1g.5gb+me, 1g.24gb-me
     slices: int  # compute slices
-    count: int  # how many fit on an empty card
+    count: int  # type: ignore[assignment] # hides tuple.count. How many fit on an empty card
     memory_mib: int
     multiprocessors: int
     engines: Tuple[int, int, int, int]  # decoders, encoders, JPEG, OFA
@@ -60,7 +60,7 @@ class Card(NamedTuple):
     @property
     def slices(self) -> int:
         """Compute slices, such as 7 or 4."""
-        return max(profile.slices for profile in self.profiles)
+        return max((profile.slices for profile in self.profiles), default=0)
 
     def by_id(self, number: int) -> Profile:
         for profile in self.profiles:

@@ -28,6 +28,7 @@ folders     a list of paths
 processes   by pid: comm, cmdline (a list), cgroup, open (a list of nodes)
 imds        what Azure's metadata service answers (not in the tree)
 nvml        what NVML answers (not in the tree): see tests/lab/machines/README.md
+simulator   the machine of tests/lab/nvml/machines that a lab host with this machine plays
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ import yaml
 
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 KEYS = {"about", "kernel", "pci", "dmi", "secure_boot", "driver", "kernels", "dkms_added", "library", "packages", "modules"}
-KEYS |= {"files", "links", "folders", "processes", "imds", "nvml"}
+KEYS |= {"files", "links", "folders", "processes", "imds", "nvml", "simulator"}
 LICENSES = {"open": "Dual MIT/GPL", "proprietary": "NVIDIA"}
 BANNERS = {
     "open": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (dvs-builder@U22-I3-B17-04-6)\n",
@@ -100,6 +101,8 @@ def build(machine: dict[str, Any], root: Path) -> None:
         tree.link(path, target)
     for path in machine.get("folders", []):
         tree.folder(path)
+    if "simulator" in machine:
+        tree.write("/nvml-simulator", machine["simulator"] + "\n")
     for pid, process in machine.get("processes", {}).items():
         _process(tree, pid, process)
 

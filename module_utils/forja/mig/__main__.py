@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python3 -m forja.mig`: the MIG code without Ansible, for boot, for a shell and for other tools.
+
+Exit codes: 0 the GPUs are as wanted; 1 they are not (assert, plan); 2 the request is wrong or cannot be on this hardware;
+3 somebody uses what would go; 4 the change failed and everything was put back; 5 it failed and could not be put back;
+6 done as far as possible, the rest needs a reboot; 7 NVML or the state folder cannot be used. After 2, 3, 4 and 7 nothing is changed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from typing import Any, List, Optional, Tuple
+
+from .busy import words
+from .change import BusyError, ChangeError
+from .config import ConfigError
+from .export import as_yaml, exported
+from .gateway import Gateway, GatewayError
+from .journal import Journal, JournalError
+from .node import Node, Outcome, pictures
+from .plan import PlanError
+
+AS_WANTED, NOT_AS_WANTED, WRONG, BUSY, PUT_BACK, BROKEN, REBOOT, UNUSABLE = range(8)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        source = None if options.command == "export" else read(options.file)
+        import pynvml
+
+        with Gateway(pynvml) as gateway:
+            code = COMMANDS[options.command](Node(gateway, run), gateway, source, options)
+            if options.calls:
+                print("%d NVML calls" % gateway.calls, file=sys.stderr)
+            return code
+    except (ConfigError, PlanError) as error:
+        return fail(WRONG, error)
+    except BusyError as error:
+        return fail(BUSY, error)
+    except ChangeError as error:
+        return fail(PUT_BACK if error.restored else BROKEN, error)
+    except ImportError as error:
+        return fail(UNUSABLE, "%s; install python3-pynvml, or nvidia-ml-py into this Python (%s)" % (error, sys.executable))
+    except (GatewayError, JournalError, OSError) as error:
+        return fail(UNUSABLE, error)
+
+
+def parser() -> argparse.ArgumentParser:
+    told = argparse.ArgumentParser(
+        prog="python3 -m forja.mig",
+        description="MIG that plans before it touches. Files are mig-parted's.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    told.add_argument("--calls", action="store_true", help="print how many NVML calls it took, on standard error")
+    commands = told.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True
+    for name, text in (
+        ("apply", "make the GPUs what the configuration says"),
+        ("assert", "tell by the exit code whether they are; changes nothing"),
+        ("plan", "print what apply would do; changes nothing"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "-f", "--file", help="a mig-parted file, or - for standard input; without one the label is built in, such as all-balanced"
+        )
+        command.add_argument("-c", "--config", metavar="LABEL", help="which of its configurations; may be left out when there is only one")
+        command.add_argument("--json", action="store_true", help="print data instead of words")
+        if name != "assert":
+            command.add_argument("--reset", action="store_true", help="reset GPUs that need it; never one that somebody uses")
+    command = commands.add_parser("export", help="print the layout there is as a mig-parted file", description="print the layout there is")
+    command.add_argument("-c", "--config", metavar="LABEL", default="current", help="its label (default: current)")
+    command.add_argument("--json", action="store_true", help="JSON instead of YAML")
+    return told
+
+
+def read(path: Optional[str]) -> Optional[str]:
+    if path is None:
+        return None
+    try:
+        if path == "-":
+            return sys.stdin.read()
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("%s cannot be read: %s." % (path, error)) from error
+
+
+def run(argv: List[str]) -> Tuple[int, str, str]:
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
+    with Journal() as journal:
+        outcome = node.settle(source, options.config, options.reset, journal, lambda words: print(words, file=sys.stderr, flush=True))
+    warn(outcome)
+    if options.json:
+        print(json.dumps(data(outcome)))
+    elif outcome.reboot:
+        print("Reboot required: %s." % "; ".join(outcome.reboot))
+    else:
+        print("%s: %s" % (outcome.label, "done" if outcome.changed else "nothing to do"))
+    return REBOOT if outcome.reboot else AS_WANTED
+
+
+def plan(node: Node, gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
+    outcome = node.plan(source, options.config, options.reset, Journal().left())
+    warn(outcome)
+    in_the_way = node.blockers(outcome)
+    if options.json:
+        print(json.dumps(dict(data(outcome), blockers=in_the_way)))
+    else:
+        before, after = pictures(gateway, outcome.plans)
+        if outcome.changed:
+            print("now\n%s\nthen\n%s\n%s" % (before, after, "\n".join(outcome.words)))
+        print("\n".join("Reboot required: %s." % reason for reason in outcome.reboot) or "%d steps" % len(outcome.words))
+        for record in in_the_way:
+            print("In the way: %s." % words(record))
+    return NOT_AS_WANTED if outcome.changed or outcome.reboot else AS_WANTED
+
+
+def check(node: Node, _gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
+    outcome = node.plan(source, options.config, False, {})
+    warn(outcome)
+    right = not (outcome.changed or outcome.reboot)
+    if options.json:
+        print(json.dumps(dict(data(outcome), as_wanted=right)))
+    else:
+        print("%s: %s" % (outcome.label, "as wanted" if right else "not as wanted: " + "; ".join(outcome.words + list(outcome.reboot))))
+    return AS_WANTED if right else NOT_AS_WANTED
+
+
+def export(_node: Node, gateway: Gateway, _source: Optional[str], options: argparse.Namespace) -> int:
+    found = exported(gateway.gpus(), options.config)
+    print(json.dumps(found) if options.json else as_yaml(found), end="\n" if options.json else "")
+    return AS_WANTED
+
+
+def data(outcome: Outcome) -> Any:
+    return {
+        "label": outcome.label,
+        "changed": outcome.changed,
+        "plan": outcome.data,
+        "reboot_required": bool(outcome.reboot),
+        "reboot_reasons": list(outcome.reboot),
+        "warnings": list(outcome.warnings),
+    }
+
+
+def warn(outcome: Outcome) -> None:
+    for warning in outcome.warnings:
+        print("warning: " + warning, file=sys.stderr)
+
+
+def fail(code: int, error: object) -> int:
+    print("error: %s" % error, file=sys.stderr)
+    return code
+
+
+COMMANDS = {"apply": apply, "assert": check, "plan": plan, "export": export}
+
+if __name__ == "__main__":
+    sys.exit(main())

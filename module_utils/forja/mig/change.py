@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carry out the plans of a node: all of them, or none. Whatever fails midway, every GPU is put back as it was found."""
+
+import contextlib
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .busy import blockers, words
+from .card import Placement
+from .gateway import IN_USE, Gateway, GatewayError, Gpu
+from .journal import Found, Journal
+from .plan import GpuPlan, found, plan_gpu, steps_back
+from .steps import DISABLE, ENABLE, MAKE_COMPUTE, MAKE_INSTANCE, REMOVE_COMPUTE, REMOVE_INSTANCE, RESET, Step
+
+_MODE = (ENABLE, DISABLE, RESET)
+
+Say = Callable[[str], None]
+
+
+class BusyError(Exception):
+    """Somebody uses what would go; nothing was changed. `blockers` has a record a process."""
+
+    def __init__(self, found: List[Dict[str, Any]]) -> None:
+        self.blockers = found
+        super().__init__(
+            "In use, so nothing was changed: %s. Stop them, or ask for a layout that keeps their instances." % "; ".join(map(words, found))
+        )
+
+
+class ChangeError(Exception):
+    """The change failed. `restored` tells whether every GPU is again as it was found."""
+
+    def __init__(self, message: str, restored: bool) -> None:
+        self.restored = restored
+        super().__init__(message)
+
+
+class Means(NamedTuple):
+    """What a change needs of the host."""
+
+    files: Any  # HostFiles, to name processes
+    pid: int  # our own
+    reset: Optional[Callable[[Sequence[Gpu]], None]]  # resets them together; None: not allowed. Raises GatewayError
+
+
+def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left: Dict[str, Found], means: Means, say: Say) -> List[str]:
+    """Do it, and look whether it is so; the answer is why a reboot is required, a sentence each. The journal must be held."""
+    say = _heard_or_not(say)
+    changing = [one for one in plans if one.steps]
+    in_the_way = blockers(gateway, means.files, changing, means.pid)
+    if in_the_way:
+        raise BusyError(in_the_way)
+    # Of a GPU that a killed run changed, what that run found counts: it is what its users last chose.
+    was = dict({one.uuid: found(one.gpu) for one in changing}, **left)
+    journal.write(was)
+    # What a killed run changed is part of this change, finished or not: it is put back with the rest.
+    begun = [one for one in plans if one.uuid in left]
+    try:
+        waiting = _modes(gateway, changing, begun, means, say)
+        for one in changing:
+            if one.uuid not in waiting:
+                _instances(gateway, one, begun, say)
+        for one in changing:
+            if one.uuid not in waiting:
+                _check(gateway, one, was[one.uuid])
+    except BaseException as error:  # also an interrupt: half a layout serves nobody
+        trouble = _restore(gateway, begun, was, means, say)
+        if not trouble:
+            journal.clear()
+        if not isinstance(error, (GatewayError, _NotThereError)):
+            raise
+        raise ChangeError(_failure(error, begun, was, trouble), not trouble) from error
+    journal.clear()
+    return [waiting[one.uuid] for one in changing if one.uuid in waiting]
+
+
+def _heard_or_not(say: Say) -> Say:
+    """A terminal that is gone must not stop us halfway."""
+
+    def told(words: str) -> None:
+        with contextlib.suppress(OSError):
+            say(words)
+
+    return told
+
+
+class _NotThereError(Exception):
+    """Everything answered well, and still it is not as wanted."""
+
+
+def _modes(gateway: Gateway, plans: Sequence[GpuPlan], begun: List[GpuPlan], means: Means, say: Say) -> Dict[str, str]:
+    """All mode changes come before all new instances: one reset may take several GPUs, and what they hold."""
+    waiting: Dict[str, str] = {}
+    resets: List[GpuPlan] = []
+    for one in plans:
+        if not one.mode_changes:
+            continue
+        _begin(begun, one)
+        for step in one.steps:
+            if step.action in (ENABLE, DISABLE):
+                if not _mode(gateway, one, step, say):
+                    resets.append(one)
+            elif step.action == RESET:
+                resets.append(one)
+            elif step.action in (REMOVE_COMPUTE, REMOVE_INSTANCE):
+                _step(gateway, one.gpu, step, {}, say)
+    if resets and means.reset:
+        say("Reset %s" % ", ".join("GPU %d (%s)" % (one.gpu.index, one.gpu.address) for one in resets))
+        means.reset([one.gpu for one in resets])
+        for one in plans:  # for handles of this session, also where no mode changes
+            gateway.detailed(gateway.gpu(one.gpu.index))
+    elif resets:
+        for one in resets:
+            waiting[one.uuid] = "MIG mode of GPU %d (%s) changes only with a reset of the GPU or a reboot" % (
+                one.gpu.index,
+                one.gpu.address,
+            )
+    return waiting
+
+
+def _mode(gateway: Gateway, one: GpuPlan, step: Step, say: Say) -> bool:
+    """Ask for the mode; False when it only comes with a reset."""
+    say("GPU %d: %s" % (one.gpu.index, step.words()))
+    status = gateway.set_mode(one.gpu, step.action == ENABLE)
+    gateway.forget(one.gpu.index)
+    now = gateway.gpu(one.gpu.index)
+    if now.enabled == (step.action == ENABLE):
+        return True
+    if status == IN_USE:
+        raise _NotThereError(
+            "GPU %d (%s) would not change its MIG mode: it is in use by somebody who cannot be seen from here, such as a"
+            " process of another container or a display. NVIDIA's own list of what to stop: X servers, nvidia-persistenced, DCGM,"
+            " monitors, every CUDA program" % (one.gpu.index, one.gpu.address)
+        )
+    if now.pending != (step.action == ENABLE):
+        raise _NotThereError(
+            "GPU %d (%s) did not accept another MIG mode, not even for after a reset (NVML's activation status is %d)"
+            % (one.gpu.index, one.gpu.address, status)
+        )
+    return False
+
+
+def _instances(gateway: Gateway, one: GpuPlan, begun: List[GpuPlan], say: Say) -> None:
+    _begin(begun, one)
+    places = {instance.placement: instance.id for instance in one.gpu.instances}
+    for step in one.steps:
+        # Where the mode changes, what was there went before it.
+        if step.action not in _MODE and not (one.mode_changes and step.action in (REMOVE_COMPUTE, REMOVE_INSTANCE)):
+            _step(gateway, one.gpu, step, places, say)
+
+
+def _begin(begun: List[GpuPlan], one: GpuPlan) -> None:
+    if one not in begun:
+        begun.append(one)
+
+
+def _step(gateway: Gateway, gpu: Gpu, step: Step, places: Dict[Placement, int], say: Say) -> None:
+    say("GPU %d: %s" % (gpu.index, step.words()))
+    if step.action == MAKE_INSTANCE and step.profile and step.place:
+        places[step.place] = gateway.create_instance(gpu, step.profile, step.place)
+    elif step.action == MAKE_COMPUTE and step.instance:
+        gateway.create_compute(gpu, places[step.instance.placement], step)
+    elif step.action == REMOVE_COMPUTE and step.instance and step.compute:
+        gateway.destroy_compute(gpu, step.instance, step.compute)
+    elif step.action == REMOVE_INSTANCE and step.instance:
+        gateway.destroy_instance(gpu, step.instance)
+    else:
+        raise AssertionError("no such step: %r" % (step,))
+
+
+def _check(gateway: Gateway, one: GpuPlan, was: Found) -> None:
+    now = gateway.gpu(one.gpu.index)
+    if one.wanted is None:
+        rest: Sequence[Step] = steps_back(gateway.detailed(now), was)
+    else:
+        rest = plan_gpu(gateway, now, one.uuid, one.wanted, True).steps
+    if rest:
+        todo = ", ".join(step.words() for step in rest)
+        raise _NotThereError("GPU %d took every step and is still not as wanted: %s" % (one.gpu.index, todo))
+
+
+def _restore(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], means: Means, say: Say) -> List[str]:
+    """Put the GPUs back, the last changed first; the answer is what went wrong with that, a sentence each."""
+    trouble: List[str] = []
+    waiting = _restore_each(gateway, begun[::-1], was, trouble, say)
+    if waiting and means.reset:
+        try:
+            means.reset([one.gpu for one in waiting])
+            waiting = _restore_each(gateway, waiting, was, trouble, say)
+        except GatewayError as error:
+            trouble.append(str(error))
+    return trouble + ["the MIG mode of GPU %d comes back only with a reset of the GPU or a reboot" % one.gpu.index for one in waiting]
+
+
+def _restore_each(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: List[str], say: Say) -> List[GpuPlan]:
+    """The answer are those whose mode does not come back without a reset."""
+    waiting = []
+    for one in begun:
+        say("GPU %d: put back as found" % one.gpu.index)
+        try:
+            if not one.steps and gateway.processes(one.gpu):
+                continue  # A killed run finished it, and somebody uses it since: that layout is whole, and theirs.
+            done = _put_back(gateway, one.gpu.index, was[one.uuid])
+            if done is None:
+                waiting.append(one)
+            elif not done:
+                trouble.append("GPU %d is not as it was found" % one.gpu.index)
+        except Exception as error:  # whatever it is, the other GPUs are to be put back
+            trouble.append(str(error) or repr(error))
+    return waiting
+
+
+def _put_back(gateway: Gateway, index: int, target: Found) -> Optional[bool]:
+    """Whether it is as it was; None when its mode waits for a reset."""
+    gateway.forget(index)
+    gpu = gateway.detailed(gateway.gpu(index))
+    places = {instance.placement: instance.id for instance in gpu.instances}
+    for step in steps_back(gpu, target):
+        if step.action in (ENABLE, DISABLE):
+            gateway.set_mode(gpu, step.action == ENABLE)
+            gateway.forget(index)
+            gpu = gateway.gpu(index)
+            if gpu.enabled != target.enabled == gpu.pending:
+                return None
+        else:
+            _step(gateway, gpu, step, places, lambda _words: None)
+    gateway.forget(index)
+    now = gateway.detailed(gateway.gpu(index))
+    if now.enabled and now.pending and target.enabled:
+        # That MIG was to be off after a reset is not asked for again: the driver may do it there and then, with all that is on it.
+        target = target._replace(pending=True)
+    return _shape(found(now)) == _shape(target)
+
+
+def _shape(of: Found) -> Tuple[Any, ...]:
+    """What makes two states of a GPU the same; ids and UUIDs follow from the placements."""
+    instances = [
+        (instance.profile, instance.placement, sorted((one.profile, one.placement or Placement(-1, -1)) for one in instance.compute))
+        for instance in of.instances
+    ]
+    return of.enabled, of.pending, sorted(instances)
+
+
+def _failure(error: Exception, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: Sequence[str]) -> str:
+    names = ", ".join("GPU %d" % one.gpu.index for one in begun)
+    if not trouble:
+        lost = ["GPU %d" % one.gpu.index for one in begun if was[one.uuid].enabled and not was[one.uuid].pending]
+        but = " That MIG was to be off after a reset of %s may not be asked for any more." % ", ".join(lost) if lost else ""
+        return "%s. Everything was put back as it was found (%s).%s" % (error, names, but)
+    return (
+        "%s. Putting back what was found (%s) failed too: %s. The note of what was there is kept; the next run finishes or puts"
+        " back. `python3 -m forja.mig export` shows what is there now." % (error, names, "; ".join(trouble))
+    )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of a configuration file as data: JSON with what Python has, YAML 1.1 with PyYAML. A key given twice is an error."""
+
+import json
+import re
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
+
+
+class ConfigError(Exception):
+    """The message names the label and the entry, what is wrong and what to do."""
+
+
+def parse(text: str) -> Any:
+    """Raises ConfigError. A text that begins with { is read as JSON first, which needs no PyYAML."""
+    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+        try:
+            return json.loads(text.lstrip("\ufeff"), object_pairs_hook=_object)
+        except ValueError as error:
+            return _yaml(text, "This begins like JSON but is none: %s. " % error)
+    return _yaml(text)
+
+
+def items(data: Mapping[Any, Any], where: str) -> List[Tuple[str, Any]]:
+    """What stands in a mapping, the keys as mig-parted sees them: on, yes and true are the text true, numbers are their digits."""
+    found: Dict[str, Any] = {}
+    for key, value in data.items():
+        text = {True: "true", False: "false"}[key] if isinstance(key, bool) else str(key)
+        if key is None or isinstance(key, tuple):
+            raise ConfigError("%s: %r cannot be a key." % (where, key))
+        if text in found:
+            raise ConfigError("%s: the key %s is given twice (on, yes and true are one key; off, no and false are one)." % (where, text))
+        found[text] = value
+    return list(found.items())
+
+
+def known(key: str, keys: Iterable[str], where: str) -> None:
+    """Raises ConfigError for a key that is not one of `keys`, naming the one that was perhaps meant."""
+    if key not in keys:
+        raise ConfigError("%s: unknown key %s%s; known are %s." % (where, key, meant(key, keys), ", ".join(sorted(keys))))
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    from difflib import get_close_matches  # takes a while to import and is needed for errors only
+
+    close = get_close_matches(word, list(words), 1)
+    return " (%s is meant?)" % close[0] if close else ""
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ConfigError("The key %s is given twice." % next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+def _yaml(text: str, before: str = "") -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError(before + "To read YAML, install python3-yaml; a configuration in JSON needs nothing.") from None
+    loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"construct_mapping": _mapping})
+    # As the YAML library of mig-parted reads: y and n are true and false, a date is a text.
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in loader.yaml_implicit_resolvers.items()}
+    loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]\Z"), list("yYnN"))
+    loader.bool_values = dict(loader.bool_values, y=True, n=False)
+    try:
+        return yaml.load(text, loader)  # noqa: S506  (derived from a safe one)
+    except yaml.YAMLError as error:
+        raise ConfigError("%sThis is not YAML: %s" % (before, " ".join(str(error).split()))) from None
+
+
+def _mapping(self: Any, node: Any, deep: bool = False) -> Dict[Any, Any]:
+    """PyYAML takes the last of two equal keys and says nothing."""
+    seen = []
+    for key_node, _ in node.value:
+        if key_node.tag.endswith(":merge"):
+            continue
+        key = self.construct_object(key_node, deep=True)
+        if key in seen:
+            raise ConfigError("Line %d: the key %s is given twice." % (key_node.start_mark.line + 1, key_node.value))
+        seen.append(key)
+    found: Dict[Any, Any] = super(type(self), self).construct_mapping(node, deep=deep)
+    return found

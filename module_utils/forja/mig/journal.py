@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run at a time, and a note of what the GPUs were before it: what a killed run leaves for the next one.
+
+The note is written before the first change and taken away after the last, or after everything was put back. It is worth
+nothing after a reboot, which no MIG instance survives.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import time
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from .card import Compute, Instance, Placement
+
+STATE = "/var/lib/forja/mig"
+VERSION = 1
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class JournalError(Exception):
+    """Another run is under way, or the note cannot be read or written."""
+
+
+class Found(NamedTuple):
+    """What a GPU was before a run changed it."""
+
+    enabled: bool
+    pending: bool  # the mode after the next reset
+    instances: Tuple[Instance, ...]  # with ids and placements of their compute instances
+
+
+class Journal:
+    """The folder with lock and note. Use as a context: inside, no other run of ours changes anything."""
+
+    def __init__(self, folder: Optional[str] = None, patience: float = 60.0) -> None:
+        self._folder = folder or os.environ.get("FORJA_MIG_STATE") or STATE  # the variable is for tests
+        self._patience = patience
+        self._note = os.path.join(self._folder, "journal.json")
+        self._lock: Optional[int] = None
+
+    def __enter__(self) -> "Journal":
+        try:
+            os.makedirs(self._folder, 0o755, exist_ok=True)
+            lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise JournalError("%s cannot be used (%s); changing MIG needs root." % (self._folder, error.strerror)) from error
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > end:
+                    os.close(lock)
+                    raise JournalError(
+                        "Another run (pid %s) has been changing MIG for over %g s; wait for it, or see why it hangs."
+                        % (holder or "unknown", self._patience)
+                    ) from None
+                time.sleep(0.1)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        self._lock = lock
+        return self
+
+    def __exit__(self, *_exception: Any) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def left(self) -> Dict[str, Found]:
+        """By GPU UUID what a killed run found; empty when none was killed since the last boot."""
+        try:
+            with open(self._note) as stream:
+                note = json.load(stream)
+            if note["version"] != VERSION:
+                raise ValueError("version %r" % note["version"])
+            if note["boot_id"] != boot_id():
+                return {}
+            return {uuid: _found(record) for uuid, record in note["gpus"].items()}
+        except FileNotFoundError:
+            return {}
+        except PermissionError as error:
+            raise JournalError("%s cannot be read; run as root." % self._note) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise JournalError(
+                "%s, the note of a run that was killed, cannot be understood (%s). See `python3 -m forja.mig export` for what"
+                " the GPUs are now, then remove the file." % (self._note, error)
+            ) from error
+
+    def write(self, gpus: Dict[str, Found]) -> None:
+        note = {"version": VERSION, "boot_id": boot_id(), "gpus": {uuid: _record(found) for uuid, found in gpus.items()}}
+        fresh = self._note + ".new"
+        try:
+            with open(fresh, "w") as stream:
+                json.dump(note, stream, sort_keys=True)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.rename(fresh, self._note)
+            folder = os.open(self._folder, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        except OSError as error:
+            raise JournalError("%s cannot be written (%s); nothing was changed." % (self._note, error.strerror)) from error
+
+    def clear(self) -> None:
+        if os.path.exists(self._note):
+            os.unlink(self._note)
+
+
+def boot_id() -> str:
+    with open(_BOOT_ID) as stream:
+        return stream.read().strip()
+
+
+def _record(found: Found) -> Dict[str, Any]:
+    return {
+        "enabled": found.enabled,
+        "pending": found.pending,
+        "instances": [
+            [i.id, i.profile, list(i.placement), [[c.id, c.profile, c.slices, list(c.placement or (0, 0))] for c in i.compute]]
+            for i in found.instances
+        ],
+    }
+
+
+def _found(record: Dict[str, Any]) -> Found:
+    instances = []
+    for number, profile, place, compute in record["instances"]:
+        inside = tuple(Compute(c[0], c[1], c[2], Placement(*c[3])) for c in compute)
+        instances.append(Instance(number, profile, Placement(*place), inside))
+    return Found(bool(record["enabled"]), bool(record["pending"]), tuple(instances))

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One node from end to end: look, select, plan, change, report. The module gpu_mig and `python3 -m forja.mig` are this and words."""
+
+import os
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+from ..host_files import HostFiles
+from . import config, picture
+from .busy import blockers
+from .card import Card
+from .change import Means, Say, carry_out
+from .gateway import Gateway, GatewayError, Gpu
+from .journal import Found, Journal
+from .names import ci_name
+from .plan import GpuPlan, PlanError, SilentDriverError, plan
+from .steps import DISABLE, ENABLE
+
+Run = Callable[[List[str]], Tuple[int, str, str]]
+Source = Union[None, str, Mapping[Any, Any]]
+
+
+class Outcome(NamedTuple):
+    """What a run found, did or would do."""
+
+    label: str
+    gpus: Tuple[Gpu, ...]  # as found
+    uuids: Dict[int, str]
+    plans: Tuple[GpuPlan, ...]
+    reboot: Tuple[str, ...]  # why a reboot is required, a sentence each
+    warnings: Tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        return any(one.steps for one in self.plans)
+
+    @property
+    def data(self) -> List[Dict[str, Any]]:
+        return [dict(step.data(), gpu=one.gpu.index, gpu_uuid=one.uuid) for one in self.plans for step in one.steps]
+
+    @property
+    def words(self) -> List[str]:
+        return ["GPU %d: %s" % (one.gpu.index, step.words()) for one in self.plans for step in one.steps]
+
+
+class Node:
+    """A session with the GPUs of this host."""
+
+    def __init__(self, gateway: Gateway, run: Run, files: Optional[HostFiles] = None) -> None:
+        self.gateway = gateway
+        self._run = run
+        self._files = files or HostFiles("/")
+
+    def plan(self, source: Source, label: Optional[str], reset: bool, left: Dict[str, Found]) -> Outcome:
+        """What `settle` would do now; nothing is changed."""
+        gpus = self.gateway.gpus()
+        uuids = {gpu.index: self.gateway.uuid(gpu) for gpu in gpus}
+        selection = self._select(source, label, gpus, uuids)
+        plans = plan(self.gateway, gpus, uuids, selection.wanted, left, reset)
+        waits = tuple(one.waits for one in plans if one.waits)
+        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings)
+
+    def settle(self, source: Source, label: Optional[str], reset: bool, journal: Journal, say: Say) -> Outcome:
+        """Make the GPUs what the configuration says; `journal` must be held. Raises what plan and change raise."""
+        left = journal.left()
+        outcome = self.plan(source, label, reset, left)
+        if outcome.changed:
+            means = Means(self._files, os.getpid(), self._reset if reset else None)
+            waiting = carry_out(self.gateway, outcome.plans, journal, left, means, say)
+            return outcome._replace(reboot=outcome.reboot + tuple(waiting))
+        # What a killed run left is as it should be already.
+        journal.clear()
+        return outcome
+
+    def blockers(self, outcome: Outcome) -> List[Dict[str, Any]]:
+        """Who uses what the plan would remove; `settle` refuses with the same."""
+        return blockers(self.gateway, self._files, [one for one in outcome.plans if one.steps], os.getpid())
+
+    def _select(self, source: Source, label: Optional[str], gpus: Sequence[Gpu], uuids: Dict[int, str]) -> config.Selection:
+        known = [
+            config.Gpu(
+                index=gpu.index,
+                uuid=uuids[gpu.index],
+                address=gpu.address,
+                device=gpu.device,
+                subsystem=gpu.subsystem,
+                name=gpu.name,
+                capable=gpu.capable,
+                profiles=tuple(profile.name for profile in gpu.profiles),
+            )
+            for gpu in gpus
+        ]
+        if source is not None:
+            wishes = config.load(source)
+            try:
+                return wishes.select(label, known)
+            except config.ConfigError as error:
+                silent = [gpu for gpu in gpus if gpu.capable and not gpu.profiles and not gpu.enabled]
+                if not silent:
+                    raise
+                raise SilentDriverError(silent[0]) from error
+        from . import defaults
+
+        # How many fit is the same on GPUs of one kind; the plan itself asks each board.
+        kinds: Dict[Any, Card] = {}
+        cards: Dict[int, Card] = {}
+        for gpu in gpus:
+            kind = gpu.device, gpu.subsystem, gpu.profiles
+            if gpu.capable and kind not in kinds:
+                kinds[kind] = self.gateway.card(gpu)
+            if gpu.capable:
+                cards[gpu.index] = kinds[kind]
+        if label is None:
+            raise PlanError("Without a configuration a label is needed, one of: %s." % ", ".join(defaults.labels(cards)))
+        silent = [gpu for gpu in gpus if gpu.capable and not cards[gpu.index].profiles]
+        if silent and label not in ("all-disabled", "all-enabled"):
+            raise SilentDriverError(silent[0])
+        return defaults.select(label, known, cards)
+
+    def _reset(self, gpus: Sequence[Gpu]) -> None:
+        """`nvidia-smi --gpu-reset`; NVML itself has no such call. Its output says why a GPU cannot be reset."""
+        addresses = ",".join(gpu.address for gpu in self._with_peers(gpus))
+        try:
+            with self.gateway.away():
+                code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
+        except OSError as error:  # no nvidia-smi
+            raise GatewayError("Resetting %s" % addresses, error) from error
+        if code:
+            raise GatewayError("Resetting %s" % addresses, RuntimeError((out + err).strip() or "nvidia-smi exits with %d" % code))
+
+    def _with_peers(self, gpus: Sequence[Gpu]) -> List[Gpu]:
+        """On an NVSwitch system of the Ampere generation all GPUs of the fabric are reset together, or none.
+
+        Later generations change the mode without a reset, so that this is never asked of them.
+        """
+        chosen = {gpu.index for gpu in gpus}
+        if not self._has_nvswitch():
+            return list(gpus)
+        peers = [gpu for gpu in self.gateway.gpus() if gpu.device in {one.device for one in gpus}]
+        for peer in peers:
+            busy = self.gateway.processes(peer)
+            if peer.index not in chosen and (peer.instances or busy):
+                raise GatewayError(
+                    "Resetting GPU %s" % ", ".join(str(number) for number in sorted(chosen)),
+                    RuntimeError(
+                        "GPU %d hangs on the same NVSwitches, must be reset with it, and %s"
+                        % (peer.index, "holds MIG instances" if peer.instances else "runs pid %d" % busy[0].pid)
+                    ),
+                )
+        return peers
+
+    def _has_nvswitch(self) -> bool:
+        # PCI class 0x0680, bridge of no other kind, by NVIDIA: what NVSwitches are.
+        base = "/sys/bus/pci/devices"
+        return any(
+            self._files.word("%s/%s/vendor" % (base, name)) == "0x10de"
+            and (self._files.word("%s/%s/class" % (base, name)) or "").startswith("0x0680")
+            for name in self._files.names(base)
+        )
+
+    # Reports
+
+    def devices(self) -> List[Dict[str, Any]]:
+        """The MIG devices there are now: UUID, profile, GPU, ids, placement."""
+        found = []
+        for gpu in self.gateway.gpus():
+            if not (gpu.enabled and gpu.instances):
+                continue
+            gpu = self.gateway.detailed(gpu)
+            names = {profile.id: profile.name for profile in gpu.profiles}
+            uuids = {(one.gpu_instance, one.compute_instance): one.uuid for one in self.gateway.mig_devices(gpu)}
+            gpu_uuid = self.gateway.uuid(gpu)
+            for instance in gpu.instances:
+                for compute in instance.compute:
+                    found.append(
+                        {
+                            "uuid": uuids.get((instance.id, compute.id)),
+                            "profile": ci_name(names[instance.profile], compute.slices),
+                            "gpu": gpu.index,
+                            "gpu_uuid": gpu_uuid,
+                            "gpu_address": gpu.address,
+                            "gpu_instance": instance.id,
+                            "compute_instance": compute.id,
+                            "placement": {"start": instance.placement.start, "size": instance.placement.size},
+                        }
+                    )
+        return found
+
+
+def pictures(gateway: Gateway, plans: Sequence[GpuPlan]) -> Tuple[str, str]:
+    """The GPUs that change, before and after, as text whose unified diff shows the slots."""
+    before: List[str] = []
+    after: List[str] = []
+    for one in plans:
+        if not one.steps:
+            continue
+        card = gateway.card(one.gpu)
+        title = "GPU %d %s (%s)" % (one.gpu.index, one.gpu.name, one.gpu.address)
+        before += [title] + _drawn(card, one.gpu.enabled, picture.before(one.gpu.instances, card))
+        after += [title] + _drawn(card, _enabled_after(one), picture.after(one.layout, card) if one.layout else [])
+    return "".join(line + "\n" for line in before), "".join(line + "\n" for line in after)
+
+
+def _drawn(card: Card, enabled: bool, shown: Sequence[picture.Shown]) -> List[str]:
+    return picture.draw(card, shown) if enabled else ["  MIG is disabled"]
+
+
+def _enabled_after(one: GpuPlan) -> bool:
+    for step in one.steps:
+        if step.action in (ENABLE, DISABLE):
+            return step.action == ENABLE
+    return one.wanted.enabled if one.wanted else one.gpu.enabled

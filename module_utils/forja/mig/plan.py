@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what the GPUs are and what is wanted of them to the steps in between. It reads; it never changes anything."""
+
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .card import Card, Wanted
+from .gateway import Gateway, Gpu
+from .journal import Found
+from .layout import Layout, NoLayout
+from .solver import settled, solve
+from .steps import DISABLE, ENABLE, RESET, Step, back_to, clear, towards
+
+
+class PlanError(Exception):
+    """What is wanted cannot be on this GPU; nothing was changed."""
+
+
+class SilentDriverError(PlanError):
+    """nvml.h lets a driver keep its profiles to itself while MIG is off. To enable all GPUs would clear those that are right."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        super().__init__(
+            "GPU %d (%s at %s): its driver tells which profiles there are only while MIG is enabled. First apply a configuration that"
+            " enables it, with the entry {devices: [%d], mig-enabled: true, mig-devices: {}}, then this one."
+            % (gpu.index, gpu.name, gpu.address, gpu.index)
+        )
+
+
+class GpuPlan(NamedTuple):
+    """One GPU: as it is, and the steps from there."""
+
+    gpu: Gpu  # with ids and placements of compute instances whenever there are steps
+    uuid: str
+    wanted: Optional[Wanted]  # None: only what a killed run left is put back
+    steps: Tuple[Step, ...]
+    waits: Optional[str] = None  # why the wanted layout cannot be reached without a reset or a reboot
+    layout: Optional[Layout] = None  # that the steps lead to; None where nothing changes, or MIG goes
+
+    @property
+    def mode_changes(self) -> bool:
+        return any(step.action in (ENABLE, DISABLE, RESET) for step in self.steps)
+
+
+def plan(
+    gateway: Gateway, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Found], reset: bool
+) -> List[GpuPlan]:
+    """One plan for each GPU that is wanted to be something, or that a killed run left changed."""
+    plans = []
+    for gpu in gpus:
+        uuid = uuids[gpu.index]
+        if gpu.index in wanted:
+            plans.append(plan_gpu(gateway, gpu, uuid, wanted[gpu.index], reset))
+        elif uuid in left:
+            found = gateway.detailed(gpu)
+            plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid]))))
+    return plans
+
+
+def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) -> GpuPlan:
+    mode: List[Step] = [] if gpu.pending == wanted.enabled else [Step(ENABLE if wanted.enabled else DISABLE)]
+    waits = None
+    if gpu.enabled != wanted.enabled == gpu.pending:
+        if reset:
+            mode = [Step(RESET)]
+        else:
+            waits = "MIG mode of GPU %d (%s) was %s earlier and waits for a reset of the GPU or a reboot" % (
+                gpu.index,
+                gpu.address,
+                "enabled" if wanted.enabled else "disabled",
+            )
+    if not wanted.enabled:
+        gpu = gateway.detailed(gpu)
+        return GpuPlan(gpu, uuid, wanted, tuple(clear(gpu.instances) + mode), waits)
+    if gpu.enabled and settled(Card(gpu.profiles), gpu.instances, wanted):
+        # A step, be it only the mode, may have to be taken back: then each compute instance must be known.
+        return GpuPlan(gateway.detailed(gpu) if mode else gpu, uuid, wanted, tuple(mode), waits)
+    gpu = gateway.detailed(gpu)
+    card = gateway.card(gpu)
+    if not card.profiles and not settled(card, gpu.instances, wanted):
+        raise SilentDriverError(gpu)
+    try:
+        layout = solve(card, gpu.instances, wanted)
+    except NoLayout as error:
+        raise PlanError("GPU %d (%s at %s): %s" % (gpu.index, gpu.name, gpu.address, error)) from error
+    return GpuPlan(gpu, uuid, wanted, () if waits else tuple(mode + towards(layout)), waits, layout)
+
+
+def steps_back(gpu: Gpu, found: Found) -> List[Step]:
+    """From what a GPU is, in detail, to what it was."""
+    if found.enabled:
+        mode = [Step(ENABLE)] if not gpu.enabled or (found.pending and not gpu.pending) else []
+        return mode + back_to(gpu.profiles, gpu.instances, found.instances)
+    if gpu.enabled:
+        return clear(gpu.instances) + [Step(DISABLE)]
+    return [] if gpu.pending == found.pending else [Step(ENABLE if found.pending else DISABLE)]
+
+
+def found(gpu: Gpu) -> Found:
+    """What is written down of a GPU before it is changed."""
+    return Found(gpu.enabled, gpu.pending, gpu.instances)

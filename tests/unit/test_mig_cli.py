@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python3 -m forja.mig` as a program: its words, its exit codes, what it prints for other programs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.lab.nvml.machine import Machine
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = """version: v1
+mig-configs:
+  seven:
+  - devices: all
+    mig-enabled: true
+    mig-devices: {1g.5gb: 7}
+  balanced:
+  - devices: all
+    mig-enabled: true
+    mig-devices: {1g.5gb: 2, 2g.10gb: 1, 3g.20gb: 1}
+"""
+
+
+class Program:
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine = machine
+        self.file = folder / "mig.yaml"
+        self.file.write_text(FILE)
+        self.env = {**machine.env, "PYTHONPATH": str(ROOT / "module_utils"), "FORJA_MIG_STATE": str(folder / "state")}
+
+    def __call__(self, *arguments: str, code: int = 0, given: str = "") -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "forja.mig", *(str(self.file) if word == "FILE" else word for word in arguments)]
+        done = subprocess.run(argv, env=self.env, input=given, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+
+@pytest.fixture
+def program(nvml_machine: Callable[..., Machine], tmp_path: Path) -> Program:
+    return Program(nvml_machine("a100-40gb", count=2), tmp_path)
+
+
+def test_plan_apply_assert_export(program: Program) -> None:
+    planned = program("plan", "-f", "FILE", "-c", "seven", code=1).stdout
+    assert "GPU 0: enable MIG" in planned
+    assert program.machine.simulator.calls()["changing"] == 0
+    program("assert", "-f", "FILE", "-c", "seven", code=1)
+    assert program("apply", "-f", "FILE", "-c", "seven").stdout == "seven: done\n"
+    assert program("apply", "-f", "FILE", "-c", "seven").stdout == "seven: nothing to do\n"
+    assert program("assert", "-f", "FILE", "-c", "seven").stdout == "seven: as wanted\n"
+    assert "not as wanted: GPU 0: remove" in program("assert", "-f", "FILE", "-c", "balanced", code=1).stdout
+    assert program("plan", "-f", "FILE", "-c", "seven").stdout == "0 steps\n"
+    told = yaml.safe_load(program("export", "-c", "here").stdout)
+    assert told == {"version": "v1", "mig-configs": {"here": [{"devices": "all", "mig-enabled": True, "mig-devices": {"1g.5gb": 7}}]}}
+    assert json.loads(program("export", "-c", "here", "--json").stdout) == told
+
+
+def test_standard_input_and_built_in_labels(program: Program) -> None:
+    program("apply", "-f", "-", "-c", "balanced", given=FILE)
+    program("assert", "-c", "all-balanced")
+    program("apply", "-c", "all-disabled")
+    assert program.machine.simulator.show()["gpus"][0]["mig"] == {"current": 0, "pending": 0}
+
+
+def test_data_for_other_programs(program: Program) -> None:
+    plan = json.loads(program("plan", "--json", "-c", "all-7g.40gb", code=1).stdout)
+    assert plan["plan"][0] == {"action": "enable_mig", "gpu": 0, "gpu_uuid": program.machine.simulator.show()["gpus"][0]["uuid"]}
+    assert json.loads(program("apply", "--json", "-c", "all-7g.40gb").stdout)["plan"] == plan["plan"]
+    assert json.loads(program("assert", "--json", "-c", "all-7g.40gb").stdout)["as_wanted"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("apply", "-f", "FILE", "-c", "sevn"), "sevn"),
+        (("apply", "-f", "FILE"), "seven"),
+        (("apply", "-f", "/nowhere/mig.yaml"), "/nowhere/mig.yaml cannot be read"),
+        (("apply", "-c", "all-1g.7gb"), "all-1g.5gb"),
+        (("apply",), "all-balanced"),
+        (("apply", "-f", "-", "-c", "x"), "version"),
+        (("frobnicate",), "invalid choice"),
+    ],
+)
+def test_a_wrong_request_is_code_2(program: Program, arguments: tuple[str, ...], message: str) -> None:
+    assert message in program(*arguments, code=2, given="mig-configs: {x: []}").stderr
+    assert program.machine.simulator.calls()["changing"] == 0
+
+
+def test_a_busy_gpu_is_code_3(program: Program) -> None:
+    with subprocess.Popen(["/bin/sleep", "600"]) as job:
+        program.machine.simulator.process_add("1", job.pid)
+        planned = program("plan", "-c", "all-balanced", code=1).stdout
+        (foretold,) = json.loads(program("plan", "--json", "-c", "all-balanced", code=1).stdout)["blockers"]
+        told = program("apply", "-c", "all-balanced", code=3).stderr
+        job.kill()
+    assert f"GPU 1: /bin/sleep (pid {job.pid})" in told
+    assert f"In the way: GPU 1: /bin/sleep (pid {job.pid})" in planned
+    assert foretold["pid"] == job.pid
+
+
+def test_a_failure_put_back_is_code_4_and_one_that_is_not_5(program: Program) -> None:
+    program("apply", "-c", "all-1g.5gb")
+    program.machine.simulator.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", 23)
+    assert "put back" in program("apply", "-c", "all-balanced", code=4).stderr
+    program("assert", "-c", "all-1g.5gb")
+    program.machine.simulator.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", 23, times=0)
+    assert "failed too" in program("apply", "-c", "all-balanced", code=5).stderr
+    program.machine.simulator.clear_faults()
+    program("apply", "-c", "all-balanced")
+
+
+def test_a_mode_that_waits_is_code_6(nvml_machine: Callable[..., Machine], tmp_path: Path) -> None:
+    program = Program(nvml_machine("a100-40gb", passthrough=True), tmp_path)
+    assert "Reboot required: MIG mode of GPU 0" in program("apply", "-c", "all-balanced", code=6).stdout
+    program.machine.simulator.reboot()
+    assert program("apply", "-c", "all-balanced").stdout == "all-balanced: done\n"
+
+
+def test_no_nvml_is_code_7(program: Program, tmp_path: Path) -> None:
+    program.env["FORJA_NVML_STATE"] = str(tmp_path / "none")
+    assert "NVML does not start" in program("export", code=7).stderr
+    program.env["PYTHONPATH"] += f":{tmp_path}"
+    (tmp_path / "pynvml.py").write_text("raise ImportError('No module named pynvml')\n")
+    assert "install python3-pynvml" in program("export", code=7).stderr
+
+
+def test_the_calls_are_counted(program: Program) -> None:
+    program("apply", "-c", "all-1g.5gb")
+    before = program.machine.simulator.calls(reset=True)["total"]
+    told = program("--calls", "apply", "-c", "all-1g.5gb").stderr
+    assert before > 0
+    assert told == f"{program.machine.simulator.calls()['total'] - 1} NVML calls\n"  # without the last, nvmlShutdown
