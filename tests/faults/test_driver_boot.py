@@ -5,6 +5,7 @@ the host's own files say, nvidia where it has a module and nouveau is kept away.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
 
 def test_reboots_once_where_the_driver_needs_it(host: Drivers) -> None:
     booted = host.on(BOOTED)
-    wish = {"source": "nvidia", "version": OLD, "forja_reboot": "if_required"}
+    wish: dict[str, Any] = {"source": "nvidia", "version": OLD, "forja_reboot": "if_required"}
     predicted = host.run(check=True, **wish)
     assert host.on(BOOTED) == booted, "the check rebooted"
     output = host.passes(host.start_role(**wish))

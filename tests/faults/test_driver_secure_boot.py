@@ -5,6 +5,7 @@ Debian's own, behind a script that shows it this folder and writes down how it w
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ EFIVARFS_PATH={VARIABLES}/ exec /usr/bin/mokutil "$@"
 MOK = "605dab50-e046-4300-abb6-3dd810dd8b23"
 KEY = "/var/lib/dkms/mok"
 PASSWORD = "a-word-for-the-console"
-WISH = {"source": "nvidia", "version": "595.58.03"}
-STAGE = {**WISH, "secure_boot": "stage_mok", "mok_password": PASSWORD}
+WISH: dict[str, Any] = {"source": "nvidia", "version": "595.58.03"}
+STAGE: dict[str, Any] = {**WISH, "secure_boot": "stage_mok", "mok_password": PASSWORD}
 
 
 @pytest.fixture(scope="module")
