@@ -17,6 +17,7 @@ from .conftest import INVENTORY, LAB, ROOT, Lab
 
 MACHINE = "/srv/driver-machine"
 SOFTWARE = ("etc", "usr", "var/lib/dpkg", "var/lib/dkms")
+MOUNT = "; ".join(f"mkdir -p /{part} {MACHINE}/{part}; mount --bind -o ro /{part} {MACHINE}/{part}" for part in SOFTWARE)
 # What of a machine's description is hardware and firmware.
 HARDWARE = ("about", "kernel", "pci", "dmi", "secure_boot", "modules", "processes")
 KERNEL = "6.12.43+deb13-amd64"
@@ -25,6 +26,7 @@ KERNEL = "6.12.43+deb13-amd64"
 MAKE_KERNEL = f"""DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends dkms gcc
 mkdir -p /lib/modules/{KERNEL}/kernel /lib/modules/{KERNEL}/build/include
 cd /lib/modules/{KERNEL} && touch build/Makefile modules.order modules.builtin /boot/vmlinuz-{KERNEL}"""
+NO_NOUVEAU = "grep -rs '^blacklist nouveau' /etc/modprobe.d /usr/lib/modprobe.d"
 # Everything that a change of the driver may leave behind.
 STATE = """dpkg-query --show --showformat='${db:Status-Abbrev} ${Package} ${Version}\\n' | grep '^.[^nc]'
 cd /etc && find apt modprobe.d systemd -type f -o -type l | sort | xargs sha256sum; ls /var/lib/dkms/nvidia 2>/dev/null || true"""
@@ -50,9 +52,8 @@ class Drivers(Lab):
         build.build({key: value for key, value in description.items() if key in HARDWARE}, folder)
         archive = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout
         self.take()
-        mounts = "".join(f"; mkdir -p /{part} {MACHINE}/{part}; mount --bind -o ro /{part} {MACHINE}/{part}" for part in SOFTWARE)
         for host in self.hosts:
-            script = f"set -e; mkdir -p {MACHINE}; tar -C {MACHINE} -x; ln -sfn usr/lib {MACHINE}/lib{mounts}"
+            script = f"set -e; mkdir -p {MACHINE}; tar -C {MACHINE} -x; ln -sfn usr/lib {MACHINE}/lib; {MOUNT}"
             subprocess.run(["docker", "exec", "-i", f"forja-{LAB}-{host}", "sh", "-c", script], input=archive, check=True)
 
     def take(self) -> None:

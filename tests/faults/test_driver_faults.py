@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from .drivers import KERNEL, MAKE_KERNEL, STATE, Drivers, machine
+from .drivers import KERNEL, MAKE_KERNEL, NO_NOUVEAU, STATE, Drivers, machine
 
 HOST, BROKEN = "ws13", "610.57.04"
 MODULE = f"modinfo --field version /lib/modules/{KERNEL}/updates/dkms/nvidia.ko*"
 REPOSITORY = "/srv/mirror/developer.download.nvidia.com/compute/cuda/repos/debian13/x86_64"
-NO_NOUVEAU = "grep -rs '^blacklist nouveau' /etc/modprobe.d /usr/lib/modprobe.d"
 
 
 @pytest.fixture(scope="module")

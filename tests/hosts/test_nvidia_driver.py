@@ -78,7 +78,7 @@ def test_the_set_is_held(host: Any, packages: dict[str, tuple[str, str]]) -> Non
 @pytest.mark.usefixtures("present")
 def test_one_source_only(host: Any, packages: dict[str, tuple[str, str]], variables: dict[str, Any]) -> None:
     source = {"nvidia": "developer.download.nvidia.com"}.get(variables.get("nvidia_driver_source", ""), "")
-    carrier = next(name for name in ("nvidia-smi", "nvidia-driver-cuda", "libnvidia-compute") if name in packages)
+    carrier = next(name for name in packages if CARRIER.match(name))
     policy = host.check_output("apt-cache policy %s", carrier)
     installed = re.search(r"\*\*\* (\S+) .*\n((?: {8}.*\n?)*)", policy)
     assert installed, policy
