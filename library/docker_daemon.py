@@ -96,6 +96,10 @@ engine_version:
   returned: success
   type: str
   sample: 26.1.5
+at_boot:
+  description: Whether the engine starts when the host boots.
+  returned: success
+  type: bool
 notes:
   description: What a person should know, such as why the engine was not restarted.
   returned: success
@@ -185,7 +189,7 @@ def main() -> None:
     before, after = mask(todo.before), mask(todo.after)
     module.exit_json(
         changed=bool(steps), path=path, before=before, after=after, steps=steps, restarted=restart and not module.check_mode,
-        engine_version=version, notes=[note for note in notes if note],
+        engine_version=version, at_boot=unit.at_boot, notes=[note for note in notes if note],
         diff={"before_header": path, "after_header": path, "before": shown(before), "after": shown(after)},
     )
 

@@ -28,6 +28,7 @@ class Unit(NamedTuple):
     active: bool
     argv: List[str]
     note: str
+    at_boot: bool = False  # whether systemd starts it when the host boots
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -55,7 +56,7 @@ def ask(path: str, request: str) -> Optional[Dict[str, Any]]:
 
 
 def inspect(run: Run) -> Unit:
-    rc, out, _ = run(["systemctl", "show", UNIT, "--property=LoadState,ActiveState,ExecStart,Environment,EnvironmentFiles"])
+    rc, out, _ = run(["systemctl", "show", UNIT, "--property=LoadState,ActiveState,UnitFileState,ExecStart,Environment,EnvironmentFiles"])
     if rc != 0:
         return Unit(False, [], "this host does not run systemd, so the engine is not restarted")
     lines = [line.partition("=") for line in out.splitlines()]
@@ -69,7 +70,8 @@ def inspect(run: Run) -> Unit:
     argv = expand(command.group(1).split(), variables) if command else []
     # A unit that systemd starts again and again, for want of a file that it can read, counts: it is to get the new one.
     active = values.get("ActiveState") in ("active", "activating", "reloading")
-    return Unit(active, argv, "" if active else "{0} does not run, so it is not restarted".format(UNIT))
+    note = "" if active else "{0} does not run, so it is not restarted".format(UNIT)
+    return Unit(active, argv, note, values.get("UnitFileState") == "enabled")
 
 
 def validate(run: Run, draft: str, path: str) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a host must look like that the role nvidia_driver was on, asked of dpkg, apt, systemd and files.
 
-For hosts of the group nvidia_driver, whose inventory says with `nvidia_driver_*` what is wanted.
+For hosts of the group nvidia_driver, whose inventory says with `nvidia_driver_*` what is wanted; and for workstations, which get the
+driver where a GPU of NVIDIA's has none.
 """
 
 import re
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.persona("nvidia_driver"), pytest.mark.journal("nvidia-persistenced.service")]
+pytestmark = [pytest.mark.persona("nvidia_driver", "workstation"), pytest.mark.journal("nvidia-persistenced.service")]
 
 DRIVER = re.compile(
     r"(nvidia-(?!container|cuda|docker|driver-pinning)|libnvidia-(?!container|egl)|libcuda1$|firmware-nvidia|cuda-drivers"
@@ -29,16 +30,38 @@ def packages(host: Any) -> dict[str, tuple[str, str]]:
     return {name: (status, version) for name, status, version in found if DRIVER.match(name) and status[1] == "i"}
 
 
-@pytest.fixture
-def present(variables: dict[str, Any]) -> None:
-    if variables.get("nvidia_driver_state", "present") != "present":
-        pytest.skip("the inventory wants no driver here")
+# What the kernel binds each GPU of NVIDIA's to, nothing where it binds none.
+BOUND = """cd %s/sys/bus/pci/devices 2>/dev/null || exit 0
+for it in *; do
+  case "$(cat "$it/vendor" "$it/class" | tr '\\n' ' ')" in
+  "0x10de 0x03"*) basename "$(readlink "$it/driver" || echo none)" ;;
+  esac
+done"""
 
 
 @pytest.fixture
-def absent(variables: dict[str, Any]) -> None:
-    if variables.get("nvidia_driver_state", "present") != "absent":
-        pytest.skip("the inventory wants a driver here")
+def state(host: Any, variables: dict[str, Any]) -> str:
+    """What the role must have come to: present, absent, alone (there was a driver, or none belongs here), or off."""
+    if "nvidia_driver" in variables["group_names"]:
+        return str(variables.get("nvidia_driver_state", "present"))
+    if not variables.get("workstation_nvidia_driver", True):
+        return "off"
+    bound = set(host.check_output(BOUND, str(variables.get("gpu_detect_root", "")).rstrip("/")).split())
+    without = bool(bound) and not {"nvidia", "vfio-pci"} & bound
+    # After the reboot a driver that the role installed is bound like any other; its files tell.
+    return "present" if without or host.file(FILES[-1]).exists else "alone"
+
+
+@pytest.fixture
+def present(state: str) -> None:
+    if state != "present":
+        pytest.skip(f"this is for hosts that get a driver; here it is {state}")
+
+
+@pytest.fixture
+def absent(state: str) -> None:
+    if state != "absent":
+        pytest.skip(f"this is for hosts that lose it; here it is {state}")
 
 
 def modules(host: Any) -> dict[str, bool]:
@@ -118,3 +141,10 @@ def test_nothing_is_left(host: Any, packages: dict[str, tuple[str, str]]) -> Non
     assert not host.file("/etc/systemd/system/nvidia-persistenced.service.d").exists
     assert host.run("ls /etc/apt/sources.list.d | grep nvidia-driver").stdout == ""
     assert not blacklisted(host)
+
+
+def test_what_works_is_left_alone(host: Any, state: str) -> None:
+    if state != "alone":
+        pytest.skip(f"this is for hosts that need no driver; here it is {state}")
+    assert [path for path in FILES if host.file(path).exists] == []
+    assert not host.file("/etc/systemd/system/nvidia-persistenced.service.d/forja.conf").exists

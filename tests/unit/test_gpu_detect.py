@@ -60,23 +60,29 @@ class Told:
         return " ".join(found.group(1).split()) if found else ""
 
 
+def run(folder: Path, playbook: str, groups: dict[str, list[str]]) -> Told:
+    """Runs a playbook on one host for each machine, by inventory group; each is a folder of this machine."""
+    inventory: dict[str, Any] = {group: {"hosts": {}} for group in groups}
+    for group, names in groups.items():
+        for name in names:
+            build(load(match.MACHINES / name / "machine.yml"), folder / name)
+            inventory[group]["hosts"][name] = {"gpu_detect_root": str(folder / name)}
+    there = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": inventory, "vars": there}}))
+    ours = {"ANSIBLE_CONFIG": str(REPO / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(REPO / "roles"), "ANSIBLE_NOCOLOR": "1"}
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", "hosts.yml", playbook]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **ours, "COLUMNS": "400"}, capture_output=True, text=True, check=False)
+    return Told(done.stdout + done.stderr)
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder = tmp_path_factory.mktemp("detect")
-    hosts: dict[str, Any] = {}
-    for name in MACHINES:
-        build(load(match.MACHINES / name / "machine.yml"), folder / name)
-        hosts[name] = {"gpu_detect_root": str(folder / name)}
-    there = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": there}}))
     (folder / "play.yml").write_text(yaml.safe_dump(PLAYS))
     tasks = folder / "roles/persona/tasks/main.yml"
     tasks.parent.mkdir(parents=True)
     tasks.write_text(yaml.safe_dump([{"name": "Detect", "ansible.builtin.import_role": {"name": "gpu_detect"}}]))
-    ours = {"ANSIBLE_CONFIG": str(REPO / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(REPO / "roles"), "ANSIBLE_NOCOLOR": "1"}
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", "hosts.yml", "play.yml"]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **ours, "COLUMNS": "400"}, capture_output=True, text=True, check=False)
-    return Told(done.stdout + done.stderr)
+    return run(folder, "play.yml", {"machines": MACHINES})
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -106,3 +112,37 @@ def test_a_refusal_says_who_what_why_and_what_to_do(told: Told) -> None:
 def test_problems_are_told_with_what_to_do(told: Told) -> None:
     assert "reboot, or stop all users of the GPUs" in told.of("Say what a person should look at", "broken-mismatch")
     assert told.of("Say what a person should look at", "no-gpu") == ""
+
+
+# Hosts that say by their group what they shall become; some cannot.
+SITE = {
+    "azure_vm": ["azure-nc-a100", "h200-vm"],
+    "jetson": ["jetson-orin-nano-jp62", "rtx5060-nouveau"],
+    "kubernetes_node": ["hgx-h100", "wsl2-rtx4070"],
+    "slurm_node": ["no-gpu", "jetson-thor-jp71"],
+    "workstation": [],
+}
+REFUSED = {
+    "h200-vm": "azure_vm cannot be on h200-vm, which is a virtual machine (DMI says QEMU",
+    "rtx5060-nouveau": "jetson cannot be on rtx5060-nouveau, which is a physical machine (no sign of a hypervisor, a container or WSL). "
+                       "It is for a Jetson. Take the host out of this inventory group, or give it another persona.",
+    "wsl2-rtx4070": "kubernetes_node cannot be on wsl2-rtx4070, which is WSL2",
+    "jetson-thor-jp71": "slurm_node cannot be on jetson-thor-jp71, which is a Jetson",
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return run(tmp_path_factory.mktemp("site"), str(REPO / "site.yml"), SITE)
+
+
+def test_site_refuses_personas_where_they_cannot_be(site: Told) -> None:
+    assert site.failed == set(REFUSED), site.output
+    assert site.changed == set()
+    for name, sentence in REFUSED.items():
+        assert sentence in site.of("Refuse a platform that cannot be", name)
+
+
+def test_site_says_why_a_driver_of_its_own_cannot_be(site: Told) -> None:
+    assert "The driver is that of Windows and is updated there." in site.of("Refuse a platform that cannot be", "wsl2-rtx4070")
+    assert "Its driver and libraries are part of JetPack." in site.of("Refuse a platform that cannot be", "jetson-thor-jp71")

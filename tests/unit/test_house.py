@@ -32,7 +32,8 @@ REPO = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in REPO.glob("roles/*") if path.is_dir())
 MODULES = sorted(path.stem for path in REPO.glob("library/*.py"))
 HELPERS = sorted(str(path.relative_to(REPO)) for path in REPO.glob("module_utils/**/*.py"))
-PERSONAS = sorted(path.stem for path in REPO.glob("playbooks/*.yml"))
+PLATFORMS = "platforms"  # the one playbook that is no persona: it refuses those that cannot be
+PERSONAS = sorted(path.stem for path in REPO.glob("playbooks/*.yml") if path.stem != PLATFORMS)
 SCENARIOS = sorted(path.parent.name for path in REPO.glob("molecule/*/molecule.yml") if path.parent.name != "default")
 TESTS = sorted(str(path.relative_to(REPO)) for path in REPO.glob("tests/**/test_*.py"))
 LOCKS = sorted(str(path.relative_to(REPO)) for path in (REPO / "requirements.lock", *REPO.glob("tests/**/requirements.lock")))
@@ -485,9 +486,20 @@ def test_scenario_has_a_playbook(scenario: str) -> None:
 
 def test_site_imports_every_persona() -> None:
     plays = load(REPO / "site.yml") or []
-    imports = sorted(str(argument(play, "import_playbook")) for play in plays)
+    imports = [str(argument(play, "import_playbook")) for play in plays]
+    assert imports[0] == f"playbooks/{PLATFORMS}.yml", "site.yml: refuse what cannot be before anything is changed."
     wanted = [f"playbooks/{persona}.yml" for persona in PERSONAS]
-    assert imports == wanted, "site.yml: import each playbook of playbooks/ once, and nothing else."
+    assert sorted(imports[1:]) == wanted, "site.yml: import each playbook of playbooks/ once, and nothing else."
+
+
+def test_every_persona_has_its_platforms() -> None:
+    known = load(REPO / "roles/gpu_detect/vars/main.yml")["__gpu_detect_personas"]
+    missing = set(PERSONAS) - set(known)
+    assert not missing, f"roles/gpu_detect/vars/main.yml: say in __gpu_detect_personas on which platforms {sorted(missing)} can be."
+    early = (REPO / f"playbooks/{PLATFORMS}.yml").read_text()
+    for persona in known:
+        told = f'"{persona}"' in early
+        assert told is (persona not in PERSONAS), f"playbooks/{PLATFORMS}.yml names the personas that have no playbook; see {persona}."
 
 
 # --- versions ----------------------------------------------------------------------------------------------------------
