@@ -232,9 +232,10 @@ def test_a_module_that_is_killed_alone(clients: Gpus) -> None:
     assert clients.uuids() == before
 
 
-@pytest.mark.parametrize(
-    ("moment", "goal"), [("a destroyed instance", {"1g.10gb": 4, "3g.40gb": 1}), ("the start of the clients", BALANCED)]
-)
+@pytest.mark.parametrize(("moment", "goal"), [
+    ("a destroyed instance", {"1g.10gb": 4, "3g.40gb": 1}),
+    ("the start of the clients", BALANCED),
+])
 def test_a_killed_run_is_finished_by_the_next(clients: Gpus, moment: str, goal: dict[str, int]) -> None:
     wish: dict[str, Any] = {"config": only(goal)}
     wanted = [profile for profile, count in sorted(goal.items()) for _ in range(count)]
@@ -292,8 +293,8 @@ def test_a_mode_that_only_a_reboot_changes(gpus: Gpus) -> None:
     assert "reboot required: MIG mode of GPU 0" in told[told.index("PLAY RECAP") :]
     assert host.uuids() == {}
     # The handler fails unless the boot has made the layout.
-    told = host.passes(host.role("mig", mig_selected="all-balanced", forja_reboot="if_required"))
-    assert "Mig - see whether the boot made the layout" in told
+    rebooting = host.role("mig", mig_selected="all-balanced", forja_reboot="if_required")
+    assert "Mig - see whether the boot made the layout" in host.passes(rebooting)
     assert host.profiles(0) == sorted(["1g.10gb", "1g.10gb", "2g.20gb", "3g.40gb"])
     assert host.run(selected="all-balanced") == {AMPERE: 0}
     host.on("nvml-sim boot a100-pcie-pair")
