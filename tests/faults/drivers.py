@@ -38,9 +38,15 @@ class Drivers(Lab):
     def __init__(self, hosts: Iterable[str], inventory: Path) -> None:
         self.hosts = list(hosts)
         super().__init__(",".join(self.hosts), inventory)
-        self.facts: dict[str, object] = {"gpu_detect_root": MACHINE}
+        self.facts: dict[str, Any] = {"gpu_detect_root": MACHINE}
+        self.undo: list[tuple[str, str]] = []  # host and command, for when the driver is gone
         for part in INVENTORY.iterdir():
             (inventory / part.name).symlink_to(part.resolve())
+
+    def make_kernel(self) -> None:
+        """Gives the hosts a kernel that DKMS builds for, until the end."""
+        self.everywhere(MAKE_KERNEL)
+        self.undo += [(host, f"rm -r /lib/modules/{KERNEL} /boot/vmlinuz-{KERNEL}") for host in self.hosts]
 
     def everywhere(self, command: str) -> dict[str, str]:
         return {host: self.on(command, host=host) for host in self.hosts}
@@ -86,14 +92,23 @@ class Drivers(Lab):
         assert " passed" in done.stdout
 
 
+# Hosts from which some test has taken the driver that the workstation has.
+BARE: set[str] = set()
+
+
 @contextmanager
 def machine(hosts: Iterable[str], name: str, inventory: Path) -> Iterator[Drivers]:
     """The hosts with this hardware and no driver, before and after."""
     drivers = Drivers(hosts, inventory)
     drivers.put(name)
     try:
-        drivers.run(state="absent")
+        if not set(hosts) <= BARE:
+            drivers.run(state="absent")
+        BARE.difference_update(hosts)
         yield drivers
     finally:
         drivers.run(state="absent")
         drivers.take()
+        for host, command in reversed(drivers.undo):
+            drivers.on(command, host=host)
+    BARE.update(hosts)

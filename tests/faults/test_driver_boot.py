@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .drivers import KERNEL, MACHINE, MAKE_KERNEL, MOUNT, Drivers, machine
+from .drivers import KERNEL, MACHINE, MOUNT, Drivers, machine
 
 HOST = "ws12"
 OLD, NEW = "595.58.03", "595.71.05"
@@ -48,13 +48,13 @@ REBOOT = "RUNNING HANDLER [nvidia_driver : Nvidia driver - reboot]"
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
     with machine([HOST], "h200-vm", tmp_path_factory.mktemp("inventory")) as found:
-        found.on(MAKE_KERNEL)
+        found.make_kernel()
         for path, content in (("/usr/local/sbin/lab-kernel", BOOT), ("/etc/systemd/system/lab-kernel.service", UNIT)):
             found.on(f"cat > {path} <<'END'\n{content}END")
         found.on("chmod +x /usr/local/sbin/lab-kernel; systemctl enable --quiet lab-kernel.service")
+        files = "/etc/systemd/system/lab-kernel.service /usr/local/sbin/lab-kernel"
+        found.undo.append((HOST, f"systemctl disable --quiet lab-kernel.service; rm {files}"))
         yield found
-        found.on("systemctl disable --quiet lab-kernel.service; rm /etc/systemd/system/lab-kernel.service /usr/local/sbin/lab-kernel")
-        found.on(f"rm -r /lib/modules/{KERNEL} /boot/vmlinuz-{KERNEL}")
 
 
 def test_reboots_once_where_the_driver_needs_it(host: Drivers) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .drivers import KERNEL, MAKE_KERNEL, NO_NOUVEAU, STATE, Drivers, machine
+from .drivers import KERNEL, NO_NOUVEAU, STATE, Drivers, machine
 
 HOST, BROKEN = "ws13", "610.57.04"
 MODULE = f"modinfo --field version /lib/modules/{KERNEL}/updates/dkms/nvidia.ko*"
@@ -17,9 +17,8 @@ REPOSITORY = "/srv/mirror/developer.download.nvidia.com/compute/cuda/repos/debia
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
     with machine([HOST], "h200-vm", tmp_path_factory.mktemp("inventory")) as found:
-        found.on(MAKE_KERNEL)
+        found.make_kernel()
         yield found
-        found.on(f"rm -r /lib/modules/{KERNEL} /boot/vmlinuz-{KERNEL}")
 
 
 def test_first_driver_that_does_not_compile(host: Drivers) -> None:
@@ -38,7 +37,6 @@ def test_another_driver_that_does_not_compile(host: Drivers) -> None:
     assert "The former driver is back with its modules, and so are apt's sources and holds." in told
     assert host.on(MODULE) == "595.58.03"
     assert set(host.run(source="nvidia", version="595.58.03").values()) == {0}
-    host.witness()
 
 
 def test_former_driver_that_cannot_be_had_any_more(host: Drivers) -> None:

@@ -26,9 +26,8 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
     with machine([HOST], MACHINE, tmp_path_factory.mktemp("inventory")) as found:
         found.on(f"mkdir -p {IMDS} && printf '%s' '{told}' > {IMDS}/compute", host="mirror")
         found.facts["gpu_detect_imds_endpoint"] = "http://mirror.forja.test"
+        found.undo.append(("mirror", "rm -r /srv/imds"))
         yield found
-        found.run(state="absent")
-        found.on("rm -r /srv/imds", host="mirror")
 
 
 @pytest.fixture
