@@ -31,7 +31,7 @@ lint: .venv/installed ## ansible-lint (production), yamllint, ruff, mypy, vermin
 	@ruff check . && mypy && vermin --quiet --no-tips -t=3.6- --violations library module_utils && yamllint --strict . && ansible-lint --offline --strict
 
 unit: .venv/installed ## Tests that need no host
-	@pytest --junitxml=.cache/unit.xml tests/unit
+	@pytest --numprocesses=auto --junitxml=.cache/unit.xml tests/unit
 
 compat: .venv/installed ## The modules under Python 3.6, where one is found; the NVML simulator with older bindings
 	@python3 tests/compat/run.py
@@ -39,7 +39,7 @@ compat: .venv/installed ## The modules under Python 3.6, where one is found; the
 
 molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, restart, verify, faults; programs on simulated GPUs
 	@molecule destroy --all && molecule test --all --destroy never
-	@pytest --junitxml=.cache/faults.xml tests/faults
+	@pytest --numprocesses=auto --dist=loadgroup --junitxml=.cache/faults.xml tests/faults
 	@FORJA_LAB=molecule pytest --junitxml=.cache/programs.xml tests/programs
 	@molecule destroy --all
 

@@ -10,6 +10,7 @@ import pytest
 from .drivers import KERNEL, NO_NOUVEAU, STATE, Drivers, machine
 
 HOST, BROKEN = "ws13", "610.57.04"
+pytestmark = pytest.mark.xdist_group(HOST)
 MODULE = f"modinfo --field version /lib/modules/{KERNEL}/updates/dkms/nvidia.ko*"
 REPOSITORY = "/srv/mirror/developer.download.nvidia.com/compute/cuda/repos/debian13/x86_64"
 

@@ -1,4 +1,4 @@
-"""The driver on Debian 12 and 13 at once: check, install, second run, upgrade, downgrade, away again, from two sources.
+"""The driver on Debian 12 and 13: check, install, second run, upgrade, downgrade, away again, from two sources.
 
 Debian's packages are the real ones; NVIDIA's repository is the mirror's, whose packages have true names and no content. The hosts
 have no kernel of their own, so Debian's module is not built here: `make test-slow` does that.
@@ -11,16 +11,16 @@ import pytest
 
 from .drivers import Drivers, machine
 
-HOSTS = ("ws12", "ws13")
+HOSTS = [pytest.param(host, marks=pytest.mark.xdist_group(host)) for host in ("ws12", "ws13")]
 SOURCES: dict[str, dict[str, Any]] = {
     "distribution": {"source": "distribution", "allow_ended": True},
     "nvidia": {"source": "nvidia", "version": "595.58.03"},
 }
 
 
-@pytest.fixture(scope="module")
-def drivers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
-    with machine(HOSTS, "h200-vm", tmp_path_factory.mktemp("inventory")) as found:
+@pytest.fixture(scope="module", params=HOSTS)
+def drivers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
+    with machine([request.param], "h200-vm", tmp_path_factory.mktemp("inventory")) as found:
         yield found
 
 

@@ -2,8 +2,11 @@
 
 import json
 
-from .conftest import Lab
+import pytest
 
+from .conftest import HOST, Lab
+
+pytestmark = pytest.mark.xdist_group(HOST)
 PATH = "/etc/systemd/system/ollama.service.d/trial.conf"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import io
 import json
 import os
@@ -21,8 +22,11 @@ UNINITIALIZED = 1
 
 
 def build() -> Path:
-    """Bring the library up to date and return it."""
-    told = subprocess.run([str(HERE / "build.sh"), str(LIBRARY.parent)], capture_output=True, text=True, check=False)
+    """Bring the library up to date and return it; who asks at the same time waits."""
+    LIBRARY.parent.mkdir(parents=True, exist_ok=True)
+    with (LIBRARY.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = subprocess.run([str(HERE / "build.sh"), str(LIBRARY.parent)], capture_output=True, text=True, check=False)
     if told.returncode != 0:
         raise RuntimeError(f"The NVML simulator was not built:\n{told.stdout}{told.stderr}")
     return LIBRARY
