@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -232,7 +233,32 @@ def test_metadata_of_a_dead_service_is_a_problem(tmp_path: Path, capsys: pytest.
     assert "cannot tell a vGPU" in facts["problems"][0]["message"]
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", '{"vmSize": 7, "securityProfile": "x"}', "<html>", '{"vmSize": null}'])
+@pytest.mark.parametrize("endpoint", ["169.254.169.254", "", "http://[bad", "http://127.0.0.1:port", "gopher://127.0.0.1"])
+def test_metadata_of_no_address_is_a_problem(endpoint: str) -> None:
+    with pytest.raises(azure.AzureError):
+        azure.fetch(endpoint, 0.2)
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b""])
+def test_metadata_from_something_else(answer: bytes) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+
+        def serve() -> None:
+            caller, _address = listening.accept()
+            caller.recv(4096)
+            caller.sendall(answer)
+            caller.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(azure.AzureError):
+            azure.fetch(f"http://127.0.0.1:{listening.getsockname()[1]}", 5)
+        thread.join(5)
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100000, "null", "[]", '{"vmSize": 7, "securityProfile": "x"}', "<html>", '{"vmSize": null}'])
 def test_metadata_rubbish(text: str) -> None:
     record, _problems = azure.record(lambda: text)
     assert record["gpu_model"] is None
