@@ -53,7 +53,9 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     if scan.unreadable:
         report("pci_unreadable", "sysfs gives no readable class or ids for %s: the device may have failed." % ", ".join(scan.unreadable))
     for gpu in gpus:
-        if gpu["vendor"] == "nvidia" and gpu["architecture"] is None and gpu["chip"] is None:
+        # Of AMD's the accelerators only: graphics that are not in the table are the processors' own.
+        asked = gpu["vendor"] == "nvidia" or (gpu["vendor"] == "amd" and gpu["pci_class"] == "1200")
+        if asked and gpu["architecture"] is None and gpu["chip"] is None:
             report("gpu_unknown", "The GPU %s at %s is not in Forja's table of ids." % (gpu["pci_id"], gpu["address"]))
     if jetson_record is not None:
         _add_jetson_gpu(gpus, jetson.gpu(jetson_record, files))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from plugins.module_utils.forja import (
     boot_state,
     gpu_ids,
     gpu_models,
+    gpu_survey,
     holders,
     host_platform,
     jetpack,
@@ -29,6 +31,7 @@ from plugins.module_utils.forja import (
     recommend,
 )
 from plugins.module_utils.forja.host_files import HostFiles
+from tests.lab.machines import match
 from tests.lab.machines.build import build, elf_with_modinfo
 
 # Device ids. The MIG sheet's ids and the driver sheet's examples must be there with their architecture.
@@ -72,6 +75,16 @@ def test_every_line_of_the_table_has_an_architecture(vendor: str, table: str) ->
     assert lines == sorted(lines)
     for line in lines:
         assert gpu_models.describe(vendor, line[:4]).architecture, line
+
+
+@pytest.mark.parametrize(
+    ("device", "code", "told"),
+    [("10de:ffff", "0302", True), ("10de:2330", "0302", False), ("1002:ffff", "1200", True), ("1002:ffff", "0300", False)],
+)
+def test_what_is_newer_than_the_table_is_told(device: str, code: str, told: bool, tmp_path: Path) -> None:
+    build({"pci": {"0000:01:00.0": {"id": device, "class": code}}}, tmp_path)
+    problems = gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))["problems"]
+    assert [problem["name"] for problem in problems] == (["gpu_unknown"] if told else [])
 
 
 def test_amd_generations_that_share_a_code_name() -> None:
@@ -139,6 +152,14 @@ def test_azure_size(size: str, model: str, gpus: int | None, share: str, driver:
 def test_azure_size_outside_the_table(size: str | None) -> None:
     family = azure.size_family(size)
     assert family is None or family.model.endswith("K80")
+
+
+@pytest.mark.parametrize("size", ["Standard_NG8ads_V620_v1", "Standard_NC24r", "Standard_NV8as_v4", "Standard_NV12", "Standard_ND6s"])
+def test_the_reason_of_an_azure_size_is_a_sentence(size: str) -> None:
+    azure_record, _problems = azure.record(lambda: json.dumps({"vmSize": size}))
+    reason = recommend.recommend(facts(azure=azure_record, kind="azure"))[0]["reasons"]["driver"]
+    assert reason.endswith(".")
+    assert "memory" not in reason
 
 
 def test_a_new_gpu_size_is_reported_and_a_plain_one_is_not() -> None:
@@ -413,7 +434,12 @@ def facts(*gpus: dict[str, Any], **changes: Any) -> recommend.Facts:
         (facts(gpu("102d")), "none", None, False, None),
         (facts(gpu("1db6"), gpu("1eb8")), "proprietary", "580", False, "cu126"),
         (facts(gpu("1db6"), gpu("2d05")), "none", None, False, None),
-        (facts(gpu("1db6", driver="vfio-pci"), gpu("2d05")), "open", "595", False, "cu126"),
+        (facts(gpu("1db6", driver="vfio-pci"), gpu("2d05")), "open", "595", False, "cu130"),
+        (facts(gpu("2d05", driver="vfio-pci"), gpu("1db6")), "proprietary", "580", False, "cu126"),
+        (facts(gpu("74a1", "1002"), gpu("2d05", driver="vfio-pci")), "rocm", None, False, None),
+        (facts(gpu("74a1", "1002", driver="vfio-pci")), "none", None, False, None),
+        (facts(dict(gpu("ffff", "1002"), pci_class="1200")), "rocm", None, False, None),
+        (facts(gpu("ffff", "1002")), "none", None, False, None),
         (facts(*[gpu("2330")] * 8, nvswitch=4), "open", "595", True, "cu130"),
         (facts(*[gpu("2901")] * 8), "open", "595", True, "cu130"),
         (facts(*[gpu("2901")] * 1), "open", "595", False, "cu130"),
@@ -423,6 +449,9 @@ def facts(*gpus: dict[str, Any], **changes: Any) -> recommend.Facts:
         (facts(gpu("56c0", "8086")), "none", None, False, None),
         (facts(gpu("2684"), loaded_version="535.247.01"), "open", "595", False, "cu126"),
         (facts(gpu("2684"), loaded_version="470.256.02"), "open", "595", False, None),
+        (facts(gpu("1db6"), loaded_version="535.247.01"), "proprietary", "580", False, "cu126"),
+        (facts(gpu("1db6"), loaded_version="470.256.02"), "proprietary", "580", False, None),
+        (facts(gpu("102d"), loaded_version="470.256.02"), "none", None, False, None),
         (facts(gpu("2d05"), loaded_version="575.57.08"), "open", "595", False, "cu128"),
         (facts(gpu("2d05"), loaded_version="565.1"), "open", "595", False, None),
         (facts(gpu("2684"), kind="wsl2", loaded_version="552.44"), "none", None, False, "cu126"),
@@ -433,6 +462,20 @@ def test_recommendation(host: recommend.Facts, driver: str, branch: str | None, 
     record, problems = recommend.recommend(host)
     assert (record["driver"], record["branch"], record["fabric_manager"], record["cuda_wheel"]) == (driver, branch, fabric, wheel)
     assert bool(problems) == (len({found["architecture"] for found in host.gpus} & {"Volta", "Blackwell"}) == 2 and driver == "none")
+
+
+@pytest.mark.parametrize(("beside", "driver"), [("2d05", "open"), ("2204", "open"), ("1db6", "proprietary")])
+def test_a_card_that_no_driver_supports_does_not_decide_for_the_others(beside: str, driver: str) -> None:
+    """A GeForce of 2014 for the screens beside a card that computes is a common sight."""
+    record, problems = recommend.recommend(facts(gpu("128b", driver="nouveau"), gpu(beside)))
+    assert record["driver"] == driver
+    assert record == recommend.recommend(facts(gpu(beside)))[0]
+    assert [name for name, _sentence in problems] == ["gpu_too_old"]
+
+
+def test_what_is_given_away_is_named_and_what_is_not_is_not() -> None:
+    record, _problems = recommend.recommend(facts(gpu("2684", driver="vfio-pci"), gpu("a7a0", "8086", driver="i915")))
+    assert record["reasons"]["driver"].startswith("NVIDIA GeForce RTX 4090 is bound to vfio-pci")
 
 
 @given(
