@@ -76,7 +76,7 @@ def run(folder: Path, playbook: str, groups: dict[str, list[str]]) -> Told:
         for name in names:
             build.refresh(match.MACHINES / name / "machine.yml", folder / name)
             inventory[group]["hosts"][name] = {"gpu_detect_root": str(folder / name)}
-    there = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    there = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": inventory, "vars": there}}))
     ours = {"ANSIBLE_CONFIG": str(REPO / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(REPO / "roles"), "ANSIBLE_NOCOLOR": "1"}
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", "hosts.yml", playbook]
@@ -162,3 +162,9 @@ def test_site_refuses_personas_where_they_cannot_be(site: Told) -> None:
 def test_site_says_why_a_driver_of_its_own_cannot_be(site: Told) -> None:
     assert "The driver is that of Windows and is updated there." in site.of("Refuse a platform that cannot be", "wsl2-rtx4070")
     assert "Its driver and libraries are part of JetPack." in site.of("Refuse a platform that cannot be", "jetson-thor-jp71")
+
+
+@pytest.mark.parametrize("playbook", sorted((REPO / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_every_persona_is_looked_at_as_root(playbook: Path) -> None:
+    """What one play sees the later ones take over; without root it is not the whole."""
+    assert all(play["become"] is True for play in yaml.safe_load(playbook.read_text()))
