@@ -147,6 +147,17 @@ def test_interpreter_with_binding(paths: list[str], wanted: str | None, tmp_path
     assert nvml_access.interpreter_with_binding(HostFiles(str(tmp_path))) == wanted
 
 
+@pytest.mark.parametrize("code", ["raise ImportError('x')", "print 'for Python 2'", "import ctypes; ctypes.CDLL('libnone.so')"])
+def test_a_binding_that_cannot_be_imported_is_none(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build({"files": {"/usr/lib/python3/dist-packages/pynvml.py": "", "/usr/bin/python3": ""}}, tmp_path / "root")
+    (tmp_path / "pynvml.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    asked: list[str] = []
+    assert nvml_access.binding(HostFiles(str(tmp_path / "root")), lambda: False, asked.append) is None
+    assert asked == ["/usr/bin/python3"]
+
+
 # Time limits
 
 
