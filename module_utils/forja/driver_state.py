@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from . import boot_state, packages
 from .host_files import HostFiles
 from .host_platform import WSL_LIBRARIES, kernel_release
-from .kernel_modules import kernels
+from .kernel_modules import kernels, newest
 
 LIBRARY_FOLDERS = (
     "/usr/lib/x86_64-linux-gnu",
@@ -71,8 +71,10 @@ def problems(driver: Dict[str, Any], platform_kind: str, files: HostFiles) -> Li
                         % (folder, WSL_LIBRARIES),
                     )
                 )
+    # An old kernel that is left for the worst case need not have the driver.
+    last = newest(driver["kernels"])
     for kernel in driver["kernels"]:
-        if kernel["dkms"] in ("added", "built") and driver["installed_version"]:
+        if (kernel["running"] or kernel is last) and kernel["dkms"] in ("added", "built") and driver["installed_version"]:
             found.append(
                 (
                     "dkms_not_installed",

@@ -301,6 +301,27 @@ def test_nouveau_blacklist(files: dict[str, str], by: list[str], tmp_path: Path)
 # Kernel modules and packages
 
 
+def dkms_tree(folder: Path, name: str) -> dict[str, Any]:
+    """Three kernels; DKMS has built for the one that runs, which is neither the oldest nor the newest."""
+    running = {"headers": True, "module": "updates/dkms/nvidia.ko", "version": "580.1", "flavour": "open", "dkms": "installed"}
+    kernels = {"6.8.0-9-generic": {}, "6.8.0-85-generic": running, "6.8.0-100-generic": {}}
+    build({"kernel": "6.8.0-85-generic", "kernels": kernels, "driver": {"version": "580.1", "flavour": "open"}}, folder)
+    (folder / "var/lib/dkms/nvidia").rename(folder / "var/lib/dkms" / name)
+    return gpu_survey.survey(HostFiles(str(folder)), match.means({}))
+
+
+@pytest.mark.parametrize("name", ["nvidia", "nvidia-srv", "nvidia-srv-open", "nvidia-open", "nvidia-current", "nvidia-current-open"])
+def test_dkms_by_every_name_of_the_driver(name: str, tmp_path: Path) -> None:
+    kernels = {kernel["release"]: kernel["dkms"] for kernel in dkms_tree(tmp_path, name)["driver"]["kernels"]}
+    assert kernels == {"6.8.0-85-generic": "installed", "6.8.0-9-generic": "added", "6.8.0-100-generic": "added"}
+
+
+def test_dkms_matters_for_kernels_that_boot(tmp_path: Path) -> None:
+    problems = dkms_tree(tmp_path, "nvidia")["problems"]
+    assert [problem["name"] for problem in problems] == ["dkms_not_installed"]
+    assert "6.8.0-100-generic" in problems[0]["message"]
+
+
 def test_modinfo(tmp_path: Path) -> None:
     (tmp_path / "m.ko").write_bytes(elf_with_modinfo({"version": "580.126.20", "license": "Dual MIT/GPL"}))
     assert kernel_modules.modinfo(HostFiles(str(tmp_path)), "/m.ko") == {"version": "580.126.20", "license": "Dual MIT/GPL"}
