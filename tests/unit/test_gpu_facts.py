@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -91,6 +92,26 @@ def test_nvml_hangs(tmp_path: Path) -> None:
     assert facts["nvml"]["state"] == "hangs"
     assert [problem["name"] for problem in facts["problems"]] == ["nvml_hangs"]
     assert facts["gpus"][0]["name"] == "NVIDIA H100 SXM5 80GB", "what sysfs knows stays"
+
+
+class Stuck(HostFiles):
+    """Reading what a stuck driver, or a process that it holds, should answer does not come back."""
+
+    def text(self, path: str, limit: int = 65536) -> str | None:
+        if path.endswith("/information") or re.match(r"/proc/\d+/cmdline$", path):
+            time.sleep(30)
+        return super().text(path, limit)
+
+
+def test_a_stuck_driver_stops_no_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_survey, "DRIVER_SECONDS", 0.2)
+    monkeypatch.setattr(gpu_survey, "HOLDERS_SECONDS", 0.2)
+    build(load(match.MACHINES / "rtx3090-open" / "machine.yml"), tmp_path)
+    begin = time.monotonic()
+    facts = gpu_survey.survey(Stuck(str(tmp_path)), match.means({}))
+    assert time.monotonic() - begin < 5
+    assert [problem["name"] for problem in facts["problems"]] == ["driver_hangs", "holders_partial"]
+    assert facts["gpus"][0]["name"] == "NVIDIA GeForce RTX 3090", "what sysfs knows stays"
 
 
 def test_nvml_without_privilege_keeps_the_mig_devices() -> None:
