@@ -158,7 +158,7 @@ ansible_facts:
         holders:
           description:
             - By PCI address the processes that have the GPU open, each with pid, name, command, unit, container and nodes.
-            - The key V(shared) has those that hold C(/dev/nvidiactl) and other nodes of no single GPU.
+            - The key V(shared) has those that hold C(/dev/nvidiactl) and other nodes of no single GPU, and on Jetsons and WSL2 all.
             - Arguments of commands are left out, except a script's path.
           type: dict
           returned: subset holders

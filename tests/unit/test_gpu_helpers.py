@@ -409,6 +409,13 @@ def test_holders_stop_in_time(tmp_path: Path) -> None:
     assert len(holders.find(HostFiles(str(tmp_path)), [gpu]).by_gpu["0000:01:00.0"]) == 28
 
 
+def test_holders_of_a_jetson(tmp_path: Path) -> None:
+    nodes = {2: "/dev/nvhost-gpu", 3: "/dev/nvhost-ctrl-gpu", 4: "/dev/nvgpu/igpu0/channel", 5: "/dev/nvhost-vic", 6: "/dev/nvmap"}
+    build({"processes": {pid: {"comm": "x", "open": [node]} for pid, node in nodes.items()}}, tmp_path)
+    found = holders.find(HostFiles(str(tmp_path)), [dict(pci.blank_gpu(), vendor="nvidia")]).by_gpu
+    assert [record["pid"] for record in found[holders.SHARED]] == [2, 3, 4], "the video engines are not the GPU"
+
+
 def test_holders_count_what_they_may_not_see(tmp_path: Path) -> None:
     class Forbidden(HostFiles):
         def names(self, path: str) -> list[str]:
