@@ -76,7 +76,7 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     if found.kind == "wsl2" and not gpus and found.wsl and found.wsl["dxg"]:
         gpus.extend(_wsl_gpus(files))
 
-    secure_boot = boot_state.secure_boot(files)
+    secure_boot = boot_state.secure_boot(files, found.kind == "container")
     if azure_record and secure_boot is None:
         secure_boot = azure_record["secure_boot"]
     loaded = driver["loaded_version"] or answer["driver_version"]
