@@ -230,7 +230,8 @@ def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     files = HostFiles(module.params["root"])
-    if not files.is_folder("/"):
+    files.names("/")
+    if not files.is_folder("/") or files.denied:  # else what may not be read would pass for a host without a GPU
         module.fail_json(msg="root: %s is not a folder that can be read." % module.params["root"])
     facts = gpu_survey.survey(files, means(files, module.params), module.params["gather"])
     stats = {"data": {"forja": {"gpu": facts["summary"]}}, "per_host": True, "aggregate": True}

@@ -58,6 +58,17 @@ def test_module_refuses_a_root_that_is_no_folder(tmp_path: Path, capsys: pytest.
     assert "not a folder" in answer["msg"]
 
 
+def test_module_refuses_a_root_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(_path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("plugins.module_utils.forja.host_files.os.listdir", denied)
+    answer = run_module(capsys, root=str(tmp_path))
+    assert "not a folder that can be read" in answer["msg"]
+
+
 def test_module_runs_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_module(capsys, imds_timeout=0.1)["ansible_facts"]["gpu"]["platform"]["evidence"]
 
