@@ -195,6 +195,7 @@ from ..module_utils.forja import gpu_survey, nvml_access
 from ..module_utils.forja.host_files import HostFiles
 
 IMDS_ENDPOINT = "http://169.254.169.254"  # link-local: the same for every Azure VM
+MAX_TIMEOUT = 3600
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -229,6 +230,9 @@ def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    for name in ("imds_timeout", "nvml_timeout"):
+        if not 0 < module.params[name] <= MAX_TIMEOUT:
+            module.fail_json(msg="%s is %g: a time above 0 and up to %d seconds is wanted." % (name, module.params[name], MAX_TIMEOUT))
     files = HostFiles(module.params["root"])
     files.names("/")
     if not files.is_folder("/") or files.denied:  # else what may not be read would pass for a host without a GPU

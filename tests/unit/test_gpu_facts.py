@@ -69,6 +69,12 @@ def test_module_refuses_a_root_that_may_not_be_read(
     assert "not a folder that can be read" in answer["msg"]
 
 
+@pytest.mark.parametrize("value", [0, -1, "inf", "nan", 1e9])
+@pytest.mark.parametrize("name", ["imds_timeout", "nvml_timeout"])
+def test_module_refuses_a_time_that_is_none(name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_module(capsys, root=str(tmp_path), **{name: value})["msg"].startswith(f"{name} is ")
+
+
 def test_module_runs_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_module(capsys, imds_timeout=0.1)["ansible_facts"]["gpu"]["platform"]["evidence"]
 
