@@ -166,11 +166,23 @@ def _ask_nvml(means: Means, gpus: List[Dict[str, Any]], kind: str, report: Calla
         sentence = str(error) if isinstance(error, NvmlError) else "Asking NVML failed: %s." % error
         report("nvml_broken", sentence)
         return dict(nothing, state="broken", reason=sentence)
-    if answer["lost"]:
-        report("gpu_lost", "NVML gives no handle for GPU index %s: the GPU may be lost." % ", ".join(map(str, answer["lost"])))
+    lost = _unlisted(gpus, answer["gpus"], kind) or ["index %d" % index for index in answer["lost"]]
+    if lost:
+        report("gpu_lost", "The NVIDIA driver does not answer for the GPU at %s: it may be lost, look at the kernel log for Xid and "
+               "NVRM lines." % ", ".join(lost))
     _join(gpus, answer["gpus"], kind)
+    if any(instance["placement"] is None for news in answer["gpus"] for instance in news["mig"]["instances"]):
+        report("mig_partial", "The driver does not tell this user all about its MIG instances: run as root to see them.")
     state = {name: answer[name] for name in nothing}
     return dict(state, state="answered", reason=None)
+
+
+def _unlisted(gpus: List[Dict[str, Any]], told: List[Dict[str, Any]], kind: str) -> List[str]:
+    """Addresses of GPUs that the driver has and does not list: one that fell off the bus, or did not start."""
+    if kind in ("container", "jetson"):
+        return []  # a container sees every GPU on PCI and is given some; Jetsons' NVML tells no address
+    listed = [news["address"] for news in told]
+    return [gpu["address"] for gpu in gpus if gpu["driver"] == "nvidia" and not gpu["virtual_function"] and gpu["address"] not in listed]
 
 
 def _join(gpus: List[Dict[str, Any]], told: List[Dict[str, Any]], kind: str) -> None:

@@ -154,6 +154,30 @@ def test_nvml_is_shut_down_and_a_lost_gpu_is_a_problem() -> None:
     assert answer["nvml_version"] == "13.580.1"
 
 
+def asked(machine: dict[str, Any], folder: Path) -> dict[str, Any]:
+    build(machine, folder)
+    return gpu_survey.survey(HostFiles(str(folder)), match.means(machine))
+
+
+@pytest.mark.parametrize("fault", ["not counted", "no handle"])
+def test_a_gpu_that_the_driver_lost_is_named(fault: str, tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "hgx-h100" / "machine.yml")
+    gpus = machine["nvml"]["gpus"]
+    address = gpus[2]["address"][4:].lower()
+    gpus[2:3] = [] if fault == "not counted" else [{"lost": True}]
+    problems = asked(machine, tmp_path / "host")["problems"]
+    assert [problem["name"] for problem in problems] == ["gpu_lost"]
+    assert f"the GPU at {address}:" in problems[0]["message"]
+    in_container = asked({**machine, "files": {**machine.get("files", {}), "/.dockerenv": ""}}, tmp_path / "container")
+    assert [problem["name"] for problem in in_container["problems"]] == (["gpu_lost"] if fault == "no handle" else [])
+
+
+def test_a_list_of_mig_instances_that_is_not_whole_is_told(tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "hgx-h100" / "machine.yml")
+    machine["nvml"]["unprivileged"] = True
+    assert [problem["name"] for problem in asked(machine, tmp_path)["problems"]] == ["mig_partial"]
+
+
 @pytest.mark.parametrize("missing", [name for name in dir(FakeNvml) if name.startswith("nvmlDevice")])
 def test_nvml_of_an_old_binding(missing: str) -> None:
     """A function that the binding lacks costs that value and no more."""
