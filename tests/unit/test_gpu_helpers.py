@@ -223,6 +223,20 @@ def test_thor_modules(boot: str, mib: int, wanted: str | None, tmp_path: Path) -
     assert jetson.record(HostFiles(str(tmp_path)), None)[0]["module_name"] == wanted
 
 
+@pytest.mark.parametrize(
+    ("compatible", "module", "name", "reported"),
+    [
+        ("nvidia,p3768-0000+p3767-0005-super\\0nvidia,tegra234\\0", "p3767-0005", "Jetson Orin Nano developer kit", False),
+        ("nvidia,p3768-0000+p3777-0009\\0nvidia,tegra234\\0", "p3777-0009", None, True),
+        ("nvidia,p2972-0000\\0nvidia,tegra194\\0", None, None, False),
+    ],
+)
+def test_jetson_module(compatible: str, module: str | None, name: str | None, reported: bool, tmp_path: Path) -> None:
+    build({"files": {"/proc/device-tree/compatible": compatible, "/etc/nv_tegra_release": "# R36 (release), REVISION: 4.3"}}, tmp_path)
+    record, problems = jetson.record(HostFiles(str(tmp_path)), None)
+    assert (record["module"], record["module_name"], bool(problems)) == (module, name, reported)
+
+
 def test_an_unknown_soc_is_reported(tmp_path: Path) -> None:
     build(
         {"files": {"/proc/device-tree/compatible": "nvidia,tegra999\\0", "/etc/nv_tegra_release": "# R39 (release), REVISION: 2.2"}},
