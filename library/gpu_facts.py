@@ -104,7 +104,7 @@ ansible_facts:
           elements: dict
           returned: subset gpus
           contains:
-            address: {description: "PCI address as in sysfs, null where the GPU is on no PCI bus (WSL2, Jetson).", type: str}
+            address: {description: "PCI address as in sysfs, on WSL2 that of Windows; null on most Jetsons.", type: str}
             vendor: {description: "V(nvidia), V(amd) or V(intel).", type: str}
             pci_id: {description: "Vendor and device id, as V(10de:2330).", type: str}
             subsystem_id: {description: Vendor and device id of the board., type: str}
@@ -138,7 +138,7 @@ ansible_facts:
         infiniband: {description: Whether there is an InfiniBand adapter or port., type: bool, returned: subset gpus}
         driver:
           description:
-            - "C(installed_version), C(loaded_version) and C(library_version); C(mismatch) when the last two differ."
+            - "C(installed_version), C(loaded_version) and C(library_version); C(mismatch) when the last two differ. C(library_path)."
             - C(flavour) is V(open) or V(proprietary); C(source) is V(distribution), V(nvidia_repository), V(run), V(wsl) or V(l4t), told
               from the packages' maintainers and version suffixes.
             - C(packages) holds names and versions (dpkg only); C(kernels) one record a kernel with release, running, headers, module,

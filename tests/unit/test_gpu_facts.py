@@ -79,6 +79,22 @@ def test_module_runs_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None
     assert run_module(capsys, imds_timeout=0.1)["ansible_facts"]["gpu"]["platform"]["evidence"]
 
 
+def test_no_program_is_started(tmp_path: Path) -> None:
+    """Where sysfs and NVML suffice."""
+    watching = [True]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching[0] and event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
+            raise AssertionError(f"{event} {arguments}")
+
+    sys.addaudithook(hook)  # there is no way to take one off
+    try:
+        for name in ("rtx3090-open", "hgx-h100", "azure-nc-a100"):
+            assert match.survey(name, tmp_path / name)["problems"] == []  # a child's error would be one
+    finally:
+        watching[0] = False
+
+
 def test_documentation_names_every_option() -> None:
     options = yaml.safe_load(gpu_facts.DOCUMENTATION)["options"]
     spec = gpu_facts.argument_spec()
