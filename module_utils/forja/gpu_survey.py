@@ -62,6 +62,9 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
         asked = gpu["vendor"] == "nvidia" or (gpu["vendor"] == "amd" and gpu["pci_class"] == "1200")
         if asked and gpu["architecture"] is None and gpu["chip"] is None:
             report("gpu_unknown", "The GPU %s at %s is not in Forja's table of ids." % (gpu["pci_id"], gpu["address"]))
+    if azure_record and len(gpus) < (azure_record["gpu_count"] or 0):
+        report("azure", "The Azure size %s has %d GPUs, the PCI bus of this VM shows %d: it did not get all that it should have."
+               % (azure_record["size"], azure_record["gpu_count"], len(gpus)))
     _add_driver_nodes(files, gpus, report)
     if jetson_record is not None:
         _add_jetson_gpu(gpus, jetson.gpu(jetson_record, files))

@@ -188,6 +188,14 @@ def test_a_gpu_that_the_driver_lost_is_named(fault: str, tmp_path: Path) -> None
     assert [problem["name"] for problem in in_container["problems"]] == (["gpu_lost"] if fault == "no handle" else [])
 
 
+def test_gpus_that_an_azure_vm_did_not_get_are_told(tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "azure-nd-h100" / "machine.yml")
+    del machine["pci"]["000c:00:00.0"]
+    problems = asked(machine, tmp_path)["problems"]
+    assert [problem["name"] for problem in problems] == ["azure"]
+    assert "has 8 GPUs, the PCI bus of this VM shows 7" in problems[0]["message"]
+
+
 def test_a_list_of_mig_instances_that_is_not_whole_is_told(tmp_path: Path) -> None:
     machine = load(match.MACHINES / "hgx-h100" / "machine.yml")
     machine["nvml"]["unprivileged"] = True
