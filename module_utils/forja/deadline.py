@@ -73,9 +73,12 @@ def _answer(function: Callable[[], Any], reading: int, writing: int) -> None:
 def _bury(child: int, end: float) -> None:
     """Kill the child if it still runs, and wait for it a moment at most."""
     for attempt in range(20):
-        done, _status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return
-        if attempt == 5 or time.time() > end:
-            os.kill(child, signal.SIGKILL)
+        try:
+            done, _status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return
+            if attempt == 5 or time.time() > end:
+                os.kill(child, signal.SIGKILL)
+        except (ChildProcessError, ProcessLookupError):
+            return  # who started us ignores SIGCHLD, and so do we: the kernel has buried the child
         time.sleep(0.001 * (attempt + 1))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -259,6 +260,17 @@ def test_deadline_passes_errors_on() -> None:
 def test_deadline_when_the_child_dies() -> None:
     with pytest.raises(deadline.ChildError, match="died"):
         deadline.call(lambda: os._exit(3), 5)
+
+
+def test_deadline_when_children_are_ignored() -> None:
+    """A program that ignores SIGCHLD hands that down to all that it starts."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert deadline.call(lambda: 7, 5) == 7
+        with pytest.raises(deadline.DeadlineError):
+            deadline.call(lambda: time.sleep(5), 0.1)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_deadline_leaves_nobody_holding_our_output() -> None:
