@@ -24,7 +24,12 @@ def call(function: Callable[[], Any], seconds: float) -> Any:
     neither we nor who reads our output waits for it.
     """
     reading, writing = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise ChildError("no process could be started: %s" % error) from error
     if child == 0:
         _answer(function, reading, writing)
     os.close(writing)

@@ -262,6 +262,15 @@ def test_deadline_when_the_child_dies() -> None:
         deadline.call(lambda: os._exit(3), 5)
 
 
+def test_deadline_when_there_can_be_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("plugins.module_utils.forja.deadline.os.fork", fork)
+    with pytest.raises(deadline.ChildError, match="no process"):
+        deadline.call(lambda: 7, 5)
+
+
 def test_deadline_when_children_are_ignored() -> None:
     """A program that ignores SIGCHLD hands that down to all that it starts."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
