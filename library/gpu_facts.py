@@ -143,7 +143,7 @@ ansible_facts:
               from the packages' maintainers and version suffixes.
             - C(packages) holds names and versions (dpkg only); C(kernels) one record a kernel with release, running, headers, module,
               version, flavour, dkms (V(added), V(built) or V(installed)) and dkms_version; C(kernel_headers) is that of the running one.
-            - C(reboot_required) with C(reboot_reasons); C(rocm_version) of AMD's stack.
+            - C(reboot_required) with C(reboot_reasons), never in WSL and containers; C(rocm_version) of AMD's stack.
           type: dict
           returned: subset driver
         secure_boot:

@@ -27,12 +27,14 @@ def read(files: HostFiles, platform_kind: str, gpus: List[Dict[str, Any]], found
     running = kernel_release(files)
     loaded, loaded_flavour = _loaded(files)
     library, library_path = _library(files, wsl=platform_kind in ("wsl1", "wsl2"))
-    per_kernel = [] if platform_kind in ("wsl1", "wsl2", "container") else kernels(files, running)
+    # WSL and containers have no kernel of their own, nor anything to boot; packages in them ask for a reboot all the same.
+    inside = platform_kind in ("wsl1", "wsl2", "container")
+    per_kernel = [] if inside else kernels(files, running)
     here = next((kernel for kernel in per_kernel if kernel["running"]), None)
     driver_packages = {name: package for name, package in found.items() if name != "nvidia-l4t-core"}
     module = here["version"] if here and here["module"] else None
     installed = module or _package_version(driver_packages) or library
-    reasons = _reboot_reasons(files, loaded, library, module, gpus, bool(installed))
+    reasons = [] if inside else _reboot_reasons(files, loaded, library, module, gpus, bool(installed))
     return {
         "installed_version": installed,
         "loaded_version": loaded,

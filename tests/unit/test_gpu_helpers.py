@@ -375,6 +375,17 @@ def test_packages_read_only_installed_drivers(tmp_path: Path) -> None:
     assert packages.upstream_version("1:580.126.20-0ubuntu0.24.04.1") == "580.126.20"
 
 
+@pytest.mark.parametrize(
+    ("machine", "required"),
+    [({}, True), ({"kernel": "6.6-microsoft-standard-WSL2"}, False), ({"files": {"/.dockerenv": ""}}, False)],
+)
+def test_only_what_boots_can_need_a_reboot(machine: dict[str, Any], required: bool, tmp_path: Path) -> None:
+    build({**machine, "files": {**machine.get("files", {}), "/run/reboot-required": "", "/run/reboot-required.pkgs": "libc6\n"}}, tmp_path)
+    facts = gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))
+    assert facts["driver"]["reboot_required"] is required
+    assert ("reboot required" in facts["summary"]) is required
+
+
 # Holders
 
 
