@@ -109,7 +109,7 @@ ansible_facts:
             pci_id: {description: "Vendor and device id, as V(10de:2330).", type: str}
             subsystem_id: {description: Vendor and device id of the board., type: str}
             pci_class: {description: "V(0300), V(0302), V(0380) or V(1200).", type: str}
-            name: {description: Product name from the shipped table of ids., type: str}
+            name: {description: "Product name from the shipped table of ids, of others the driver's.", type: str}
             chip: {description: "Chip, as V(GH100).", type: str}
             architecture: {description: "V(Hopper) and so on; null when neither the table nor the driver tells.", type: str}
             compute_capability: {description: "CUDA compute capability, as V(9.0), from the driver, else from the chip.", type: str}

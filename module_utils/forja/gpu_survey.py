@@ -204,5 +204,7 @@ def _join(gpus: List[Dict[str, Any]], told: List[Dict[str, Any]], kind: str) -> 
         for name, value in news.items():
             if name != "address" and (value is not None or name not in ("memory_mib", "compute_capability")):
                 gpu[name] = value
+        if news["driver_name"] and gpu["pci_id"] and gpu["chip"] is None:
+            gpu["name"] = news["driver_name"]  # the table of ids has none
         if gpu["architecture"] is None and gpu["compute_capability"]:
             gpu["architecture"] = architecture_of_capability(gpu["compute_capability"])

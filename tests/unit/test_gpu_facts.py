@@ -176,6 +176,15 @@ def asked(machine: dict[str, Any], folder: Path) -> dict[str, Any]:
     return gpu_survey.survey(HostFiles(str(folder)), match.means(machine))
 
 
+def test_the_driver_names_what_the_table_does_not(tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "rtx3090-open" / "machine.yml")
+    machine["pci"]["0000:0a:00.0"]["id"] = "10de:ffff"
+    machine["nvml"]["gpus"][0].update(name="NVIDIA GeForce RTX 9090", capability=[8, 9])
+    facts = asked(machine, tmp_path)
+    assert (facts["gpus"][0]["name"], facts["gpus"][0]["architecture"]) == ("NVIDIA GeForce RTX 9090", "Ada")
+    assert facts["summary"] == "1 problem (gpu unknown); RTX 9090 24 GB (nvidia 580.126.20 open)"
+
+
 @pytest.mark.parametrize("fault", ["not counted", "no handle"])
 def test_a_gpu_that_the_driver_lost_is_named(fault: str, tmp_path: Path) -> None:
     machine = load(match.MACHINES / "hgx-h100" / "machine.yml")
