@@ -19,7 +19,10 @@ LIBRARY_FOLDERS = (
 )
 _LIBRARY = re.compile(r"\.so\.(\d+\.\d+(?:\.\d+)*)$")
 _NVRM = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)*)\s", re.M)
-_CARRIER = re.compile(r"libnvidia-(compute|ml1)|nvidia-(driver|dkms|kernel|open|headless)|linux-modules-nvidia|cuda-drivers")
+# Packages that bring the driver itself. Not those beside it that are called alike: they are there without a driver too.
+_LIBRARY_PACKAGE = r"libnvidia-(compute|ml1)"
+_MODULE_PACKAGE = r"nvidia-(driver(?!-(pinning|assistant))|dkms|kernel(?!-common)|open(?!cl)|headless)|linux-modules-nvidia|cuda-drivers"
+_CARRIER = re.compile("%s|%s" % (_LIBRARY_PACKAGE, _MODULE_PACKAGE))
 
 
 def read(files: HostFiles, platform_kind: str, gpus: List[Dict[str, Any]], found: Dict[str, packages.Package]) -> Dict[str, Any]:
@@ -115,7 +118,7 @@ def _package_version(found: Dict[str, packages.Package]) -> Optional[str]:
 
 
 def _package_flavour(found: Dict[str, packages.Package]) -> Optional[str]:
-    names = [name for name in found if re.match(r"nvidia-(dkms|kernel|open|headless|driver)|linux-modules-nvidia|cuda-drivers", name)]
+    names = [name for name in found if re.match(_MODULE_PACKAGE, name)]
     if not names:
         return None
     return "open" if any("open" in name for name in names) else "proprietary"

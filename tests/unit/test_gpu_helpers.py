@@ -376,6 +376,27 @@ def test_packages_read_only_installed_drivers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("installed", "version", "source", "flavour"),
+    [
+        ({"nvidia-driver-pinning-595": "595.71.05-1"}, None, None, None),
+        ({"nvidia-driver-assistant": "0.24-1"}, None, None, None),
+        ({"nvidia-opencl-dev": "12.2.140~12.2.2-2"}, None, None, None),
+        ({"nvidia-kernel-common": "20240109+1"}, None, None, None),
+        ({"nvidia-kernel-dkms": "550.163.01-2", "nvidia-opencl-icd": "550.163.01-2"}, "550.163.01", "distribution", "proprietary"),
+        ({"nvidia-open-kernel-dkms": "550.163.01-2", "nvidia-opencl-icd": "550.163.01-2"}, "550.163.01", "distribution", "open"),
+        ({"nvidia-open": "595.71.05-1"}, "595.71.05", "distribution", "open"),
+        ({"libnvidia-compute-580": "580.126.20-0ubuntu0.24.04.1"}, "580.126.20", "distribution", None),
+    ],
+)
+def test_which_packages_are_a_driver(
+    installed: dict[str, str], version: str | None, source: str | None, flavour: str | None, tmp_path: Path
+) -> None:
+    build({"packages": installed}, tmp_path)
+    driver = gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))["driver"]
+    assert (driver["installed_version"], driver["source"], driver["flavour"]) == (version, source, flavour)
+
+
+@pytest.mark.parametrize(
     ("machine", "required"),
     [({}, True), ({"kernel": "6.6-microsoft-standard-WSL2"}, False), ({"files": {"/.dockerenv": ""}}, False)],
 )
