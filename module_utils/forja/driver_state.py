@@ -17,6 +17,8 @@ LIBRARY_FOLDERS = (
     "/usr/lib/aarch64-linux-gnu/tegra",
     "/usr/lib",
 )
+APT_LISTS = "/var/lib/apt/lists"
+_CUDA = "developer.download.nvidia.com/compute/cuda/repos"
 _LIBRARY = re.compile(r"\.so\.(\d+\.\d+(?:\.\d+)*)$")
 _NVRM = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)*)\s", re.M)
 # Packages that bring the driver itself. Not those beside it that are called alike: they are there without a driver too.
@@ -127,19 +129,20 @@ def _package_flavour(found: Dict[str, packages.Package]) -> Optional[str]:
 def _source(
     files: HostFiles, kind: str, drivers: Dict[str, packages.Package], library: Optional[str], found: Dict[str, packages.Package]
 ) -> Optional[str]:
-    """Where the driver came from. dpkg does not record the repository: maintainer and version suffix tell it."""
+    """Where the driver came from. dpkg does not record the repository: maintainer, version suffix and apt's lists tell it."""
     if kind in ("wsl1", "wsl2"):
         return "wsl" if library else None
     if "nvidia-l4t-core" in found or files.exists("/etc/nv_tegra_release"):
         return "l4t"
-    carriers = [package for name, package in drivers.items() if _CARRIER.match(name)]
+    carriers = {name: package for name, package in drivers.items() if _CARRIER.match(name)}
     if carriers:
-        if any("nvidia.com" in package.maintainer.lower() for package in carriers):
+        if any("nvidia.com" in package.maintainer.lower() for package in carriers.values()):
             return "nvidia_repository"
         # Canonical's updates to a release carry its number; NVIDIA's own builds for Ubuntu end in -0ubuntu1 or -1ubuntu1.
-        if any(re.search(r"ubuntu\d+\.\d\d\.\d\d|~deb\d+|\.\d\d\.\d\d\.\d+$", package.version) for package in carriers):
+        if any(re.search(r"ubuntu\d+\.\d\d\.\d\d|~deb\d+|\.\d\d\.\d\d\.\d+$", package.version) for package in carriers.values()):
             return "distribution"
-        return "nvidia_repository" if _has_cuda_repository(files) else "distribution"
+        # Somebody may have NVIDIA's repository for CUDA alone.
+        return "nvidia_repository" if _has_cuda_repository(files) and _listed(files, carriers) is not False else "distribution"
     if files.exists("/usr/bin/nvidia-uninstall") or files.exists("/usr/bin/nvidia-installer"):
         return "run"
     if library and _has_cuda_repository(files):
@@ -152,9 +155,24 @@ def _has_cuda_repository(files: HostFiles) -> bool:
     for folder, endings in places:
         for name in files.names(folder):
             text = files.text("%s/%s" % (folder, name)) if name.endswith(endings) else None
-            if "developer.download.nvidia.com/compute/cuda/repos" in (text or ""):
+            if _CUDA in (text or ""):
                 return True
     return False
+
+
+def _listed(files: HostFiles, carriers: Dict[str, packages.Package]) -> Optional[bool]:
+    """Whether NVIDIA's repository offers one of these packages in this version; None when apt has no list of it that can be read."""
+    seen = None
+    for name in files.names(APT_LISTS):
+        if _CUDA.replace("/", "_") not in name or not name.endswith("_Packages"):
+            continue
+        seen = False
+        text = files.raw("%s/%s" % (APT_LISTS, name), 16 * 1024 * 1024) or b""
+        for package, known in carriers.items():
+            pair = (re.escape(package.encode()), re.escape(known.version.encode()))
+            if re.search(rb"^Package: %s\n(?:[^\n]+\n)*?Version: %s\n" % pair, text, re.M):
+                return True
+    return seen
 
 
 def _reboot_reasons(

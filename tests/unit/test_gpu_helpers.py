@@ -397,6 +397,23 @@ def test_which_packages_are_a_driver(
 
 
 @pytest.mark.parametrize(
+    ("listed", "source"),
+    [
+        (None, "nvidia_repository"),  # no list to look into: the suffix is all there is
+        ("Package: cuda-toolkit\nVersion: 13.2\n\nPackage: nvidia-driver\nVersion: 550.163.01-1\n", "distribution"),
+        ("Package: nvidia-driver\nArchitecture: amd64\nVersion: 550.163.01-2\n", "nvidia_repository"),
+        ("Package: nvidia-driver\nVersion: 595.1-1\n\nPackage: other\nVersion: 550.163.01-2\n", "distribution"),
+    ],
+)
+def test_nvidias_repository_for_cuda_alone(listed: str | None, source: str, tmp_path: Path) -> None:
+    files = {"/etc/apt/sources.list.d/cuda.list": "deb https://developer.download.nvidia.com/compute/cuda/repos/debian13/x86_64/ /\n"}
+    if listed is not None:
+        files["/var/lib/apt/lists/developer.download.nvidia.com_compute_cuda_repos_debian13_x86%5f64_Packages"] = listed
+    build({"packages": {"nvidia-driver": "550.163.01-2"}, "files": files}, tmp_path)
+    assert gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))["driver"]["source"] == source
+
+
+@pytest.mark.parametrize(
     ("machine", "required"),
     [({}, True), ({"kernel": "6.6-microsoft-standard-WSL2"}, False), ({"files": {"/.dockerenv": ""}}, False)],
 )
