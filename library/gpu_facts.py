@@ -127,7 +127,8 @@ ansible_facts:
             ecc: {description: "C(current) and C(pending), null without ECC.", type: dict}
             mig:
               description:
-                - C(capable), C(mode) and C(pending) (V(enabled) or V(disabled)), and C(instances). Null when NVML was not asked.
+                - C(capable), C(mode) and C(pending) (V(enabled) or V(disabled)), and C(instances). Null when NVML was not asked,
+                  or by a pynvml from before MIG.
                 - An instance has gpu_instance, profile, profile_id, memory_mib, placement (C(start) and C(size) in memory slices) and
                   devices, each with compute_instance, profile and uuid.
               type: dict

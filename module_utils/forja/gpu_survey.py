@@ -174,7 +174,7 @@ def _ask_nvml(means: Means, gpus: List[Dict[str, Any]], kind: str, report: Calla
         report("gpu_lost", "The NVIDIA driver does not answer for the GPU at %s: it may be lost, look at the kernel log for Xid and "
                "NVRM lines." % ", ".join(lost))
     _join(gpus, answer["gpus"], kind)
-    if any(instance["placement"] is None for news in answer["gpus"] for instance in news["mig"]["instances"]):
+    if any(instance["placement"] is None for news in answer["gpus"] if news["mig"] for instance in news["mig"]["instances"]):
         report("mig_partial", "The driver does not tell this user all about its MIG instances: run as root to see them.")
     state = {name: answer[name] for name in nothing}
     return dict(state, state="answered", reason=None)
