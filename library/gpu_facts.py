@@ -104,12 +104,12 @@ ansible_facts:
           elements: dict
           returned: subset gpus
           contains:
-            address: {description: "PCI address as in sysfs, null where the GPU is on no PCI bus (WSL2, Jetson).", type: str}
+            address: {description: "PCI address as in sysfs, on WSL2 that of Windows; null on most Jetsons.", type: str}
             vendor: {description: "V(nvidia), V(amd) or V(intel).", type: str}
             pci_id: {description: "Vendor and device id, as V(10de:2330).", type: str}
             subsystem_id: {description: Vendor and device id of the board., type: str}
             pci_class: {description: "V(0300), V(0302), V(0380) or V(1200).", type: str}
-            name: {description: Product name from the shipped table of ids., type: str}
+            name: {description: "Product name from the shipped table of ids, of others the driver's.", type: str}
             chip: {description: "Chip, as V(GH100).", type: str}
             architecture: {description: "V(Hopper) and so on; null when neither the table nor the driver tells.", type: str}
             compute_capability: {description: "CUDA compute capability, as V(9.0), from the driver, else from the chip.", type: str}
@@ -127,7 +127,8 @@ ansible_facts:
             ecc: {description: "C(current) and C(pending), null without ECC.", type: dict}
             mig:
               description:
-                - C(capable), C(mode) and C(pending) (V(enabled) or V(disabled)), and C(instances). Null when NVML was not asked.
+                - C(capable), C(mode) and C(pending) (V(enabled) or V(disabled)), and C(instances). Null when NVML was not asked,
+                  or by a pynvml from before MIG.
                 - An instance has gpu_instance, profile, profile_id, memory_mib, placement (C(start) and C(size) in memory slices) and
                   devices, each with compute_instance, profile and uuid.
               type: dict
@@ -138,12 +139,12 @@ ansible_facts:
         infiniband: {description: Whether there is an InfiniBand adapter or port., type: bool, returned: subset gpus}
         driver:
           description:
-            - "C(installed_version), C(loaded_version) and C(library_version); C(mismatch) when the last two differ."
+            - "C(installed_version), C(loaded_version) and C(library_version); C(mismatch) when the last two differ. C(library_path)."
             - C(flavour) is V(open) or V(proprietary); C(source) is V(distribution), V(nvidia_repository), V(run), V(wsl) or V(l4t), told
               from the packages' maintainers and version suffixes.
             - C(packages) holds names and versions (dpkg only); C(kernels) one record a kernel with release, running, headers, module,
               version, flavour, dkms (V(added), V(built) or V(installed)) and dkms_version; C(kernel_headers) is that of the running one.
-            - C(reboot_required) with C(reboot_reasons); C(rocm_version) of AMD's stack.
+            - C(reboot_required) with C(reboot_reasons), never in WSL and containers; C(rocm_version) of AMD's stack.
           type: dict
           returned: subset driver
         secure_boot:
@@ -158,7 +159,7 @@ ansible_facts:
         holders:
           description:
             - By PCI address the processes that have the GPU open, each with pid, name, command, unit, container and nodes.
-            - The key V(shared) has those that hold C(/dev/nvidiactl) and other nodes of no single GPU.
+            - The key V(shared) has those that hold C(/dev/nvidiactl) and other nodes of no single GPU, and on Jetsons and WSL2 all.
             - Arguments of commands are left out, except a script's path.
           type: dict
           returned: subset holders
@@ -195,6 +196,7 @@ from ..module_utils.forja import gpu_survey, nvml_access
 from ..module_utils.forja.host_files import HostFiles
 
 IMDS_ENDPOINT = "http://169.254.169.254"  # link-local: the same for every Azure VM
+MAX_TIMEOUT = 3600
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -229,8 +231,12 @@ def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    for name in ("imds_timeout", "nvml_timeout"):
+        if not 0 < module.params[name] <= MAX_TIMEOUT:
+            module.fail_json(msg="%s is %g: a time above 0 and up to %d seconds is wanted." % (name, module.params[name], MAX_TIMEOUT))
     files = HostFiles(module.params["root"])
-    if not files.is_folder("/"):
+    files.names("/")
+    if not files.is_folder("/") or files.denied:  # else what may not be read would pass for a host without a GPU
         module.fail_json(msg="root: %s is not a folder that can be read." % module.params["root"])
     facts = gpu_survey.survey(files, means(files, module.params), module.params["gather"])
     stats = {"data": {"forja": {"gpu": facts["summary"]}}, "per_host": True, "aggregate": True}

@@ -18,14 +18,15 @@ class AzureError(Exception):
 
 def fetch(endpoint: str, timeout: float) -> str:
     """The instance's compute metadata, never through a proxy. The service is on a link-local address."""
+    import http.client
     import urllib.request  # costs 30 ms: only Azure VMs pay for it
 
-    request = urllib.request.Request(endpoint.rstrip("/") + QUERY, headers={"Metadata": "true"})  # noqa: S310
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
+        request = urllib.request.Request(endpoint.rstrip("/") + QUERY, headers={"Metadata": "true"})  # noqa: S310
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=timeout) as answer:
             return str(answer.read(262144).decode("utf-8", "replace"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the last one: what answers speaks no HTTP
         raise AzureError("the metadata service at %s did not answer within %s s: %s" % (endpoint, timeout, error)) from error
 
 
@@ -35,7 +36,7 @@ def record(ask: Callable[[], str]) -> Tuple[Dict[str, Any], List[str]]:
         compute = json.loads(ask())
         if not isinstance(compute, dict):
             raise ValueError("no JSON object")
-    except (AzureError, ValueError) as error:
+    except (AzureError, ValueError, RecursionError) as error:
         hint = "The size of this Azure VM is not known (%s); the driver is chosen from PCI alone, which cannot tell a vGPU." % error
         return _fields(None, None, None, None), [hint]
     size = str(compute.get("vmSize") or "") or None

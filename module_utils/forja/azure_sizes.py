@@ -30,7 +30,6 @@ class Family(NamedTuple):
 
 
 _LICENSED = "the size gets a vGPU or is licensed for one: only Microsoft's GRID build drives it"
-_MEMORY = "retirement date from memory of Azure's announcements; not read again"
 
 SIZES: Tuple[Family, ...] = (
     Family(r"nc(4|8|16)as_t4_v3", "NVIDIA T4", 16, 1, "open"),
@@ -73,8 +72,9 @@ SIZES: Tuple[Family, ...] = (
     Family(r"nc6s_v3", "NVIDIA Tesla V100 PCIe 16GB", 16, 1, "proprietary", retired="2025-09-30"),
     Family(r"nc12s_v3", "NVIDIA Tesla V100 PCIe 16GB", 16, 2, "proprietary", retired="2025-09-30"),
     Family(r"nc24r?s_v3", "NVIDIA Tesla V100 PCIe 16GB", 16, 4, "proprietary", retired="2025-09-30"),
-    Family(r"nc(6|12|24r?)(_promo)?", "NVIDIA Tesla K80", 12, None, "none", retired="2023", note=_MEMORY),
-    Family(r"nc(6|12|24r?)s_v2", "NVIDIA Tesla P100 PCIe 16GB", 16, None, "proprietary", retired="2023", note=_MEMORY),
-    Family(r"nd(6|12|24r?)s", "NVIDIA Tesla P40", 24, None, "proprietary", retired="2023", note=_MEMORY),
-    Family(r"nv(6|12|24)(_promo)?", "NVIDIA Tesla M60", 8, None, "grid", retired="2023", note=_MEMORY),
+    # The year of these four is from memory of Azure's announcements and was not read again.
+    Family(r"nc(6|12|24r?)(_promo)?", "NVIDIA Tesla K80", 12, None, "none", retired="2023", note="no driver branch still supports the K80"),
+    Family(r"nc(6|12|24r?)s_v2", "NVIDIA Tesla P100 PCIe 16GB", 16, None, "proprietary", retired="2023"),
+    Family(r"nd(6|12|24r?)s", "NVIDIA Tesla P40", 24, None, "proprietary", retired="2023"),
+    Family(r"nv(6|12|24)(_promo)?", "NVIDIA Tesla M60", 8, None, "grid", retired="2023", note=_LICENSED),
 )

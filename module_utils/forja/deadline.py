@@ -24,7 +24,12 @@ def call(function: Callable[[], Any], seconds: float) -> Any:
     neither we nor who reads our output waits for it.
     """
     reading, writing = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise ChildError("no process could be started: %s" % error) from error
     if child == 0:
         _answer(function, reading, writing)
     os.close(writing)
@@ -73,9 +78,12 @@ def _answer(function: Callable[[], Any], reading: int, writing: int) -> None:
 def _bury(child: int, end: float) -> None:
     """Kill the child if it still runs, and wait for it a moment at most."""
     for attempt in range(20):
-        done, _status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return
-        if attempt == 5 or time.time() > end:
-            os.kill(child, signal.SIGKILL)
+        try:
+            done, _status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return
+            if attempt == 5 or time.time() > end:
+                os.kill(child, signal.SIGKILL)
+        except (ChildProcessError, ProcessLookupError):
+            return  # who started us ignores SIGCHLD, and so do we: the kernel has buried the child
         time.sleep(0.001 * (attempt + 1))

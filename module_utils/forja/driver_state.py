@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from . import boot_state, packages
 from .host_files import HostFiles
 from .host_platform import WSL_LIBRARIES, kernel_release
-from .kernel_modules import kernels
+from .kernel_modules import kernels, newest
 
 LIBRARY_FOLDERS = (
     "/usr/lib/x86_64-linux-gnu",
@@ -17,9 +17,14 @@ LIBRARY_FOLDERS = (
     "/usr/lib/aarch64-linux-gnu/tegra",
     "/usr/lib",
 )
+APT_LISTS = "/var/lib/apt/lists"
+_CUDA = "developer.download.nvidia.com/compute/cuda/repos"
 _LIBRARY = re.compile(r"\.so\.(\d+\.\d+(?:\.\d+)*)$")
 _NVRM = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)*)\s", re.M)
-_CARRIER = re.compile(r"libnvidia-(compute|ml1)|nvidia-(driver|dkms|kernel|open|headless)|linux-modules-nvidia|cuda-drivers")
+# Packages that bring the driver itself. Not those beside it that are called alike: they are there without a driver too.
+_LIBRARY_PACKAGE = r"libnvidia-(compute|ml1)"
+_MODULE_PACKAGE = r"nvidia-(driver(?!-(pinning|assistant))|dkms|kernel(?!-common)|open(?!cl)|headless)|linux-modules-nvidia|cuda-drivers"
+_CARRIER = re.compile("%s|%s" % (_LIBRARY_PACKAGE, _MODULE_PACKAGE))
 
 
 def read(files: HostFiles, platform_kind: str, gpus: List[Dict[str, Any]], found: Dict[str, packages.Package]) -> Dict[str, Any]:
@@ -27,12 +32,14 @@ def read(files: HostFiles, platform_kind: str, gpus: List[Dict[str, Any]], found
     running = kernel_release(files)
     loaded, loaded_flavour = _loaded(files)
     library, library_path = _library(files, wsl=platform_kind in ("wsl1", "wsl2"))
-    per_kernel = [] if platform_kind in ("wsl1", "wsl2", "container") else kernels(files, running)
+    # WSL and containers have no kernel of their own, nor anything to boot; packages in them ask for a reboot all the same.
+    inside = platform_kind in ("wsl1", "wsl2", "container")
+    per_kernel = [] if inside else kernels(files, running)
     here = next((kernel for kernel in per_kernel if kernel["running"]), None)
     driver_packages = {name: package for name, package in found.items() if name != "nvidia-l4t-core"}
     module = here["version"] if here and here["module"] else None
     installed = module or _package_version(driver_packages) or library
-    reasons = _reboot_reasons(files, loaded, library, module, gpus, bool(installed))
+    reasons = [] if inside else _reboot_reasons(files, loaded, library, module, gpus, bool(installed))
     return {
         "installed_version": installed,
         "loaded_version": loaded,
@@ -71,8 +78,10 @@ def problems(driver: Dict[str, Any], platform_kind: str, files: HostFiles) -> Li
                         % (folder, WSL_LIBRARIES),
                     )
                 )
+    # An old kernel that is left for the worst case need not have the driver.
+    last = newest(driver["kernels"])
     for kernel in driver["kernels"]:
-        if kernel["dkms"] in ("added", "built") and driver["installed_version"]:
+        if (kernel["running"] or kernel is last) and kernel["dkms"] in ("added", "built") and driver["installed_version"]:
             found.append(
                 (
                     "dkms_not_installed",
@@ -111,7 +120,7 @@ def _package_version(found: Dict[str, packages.Package]) -> Optional[str]:
 
 
 def _package_flavour(found: Dict[str, packages.Package]) -> Optional[str]:
-    names = [name for name in found if re.match(r"nvidia-(dkms|kernel|open|headless|driver)|linux-modules-nvidia|cuda-drivers", name)]
+    names = [name for name in found if re.match(_MODULE_PACKAGE, name)]
     if not names:
         return None
     return "open" if any("open" in name for name in names) else "proprietary"
@@ -120,19 +129,20 @@ def _package_flavour(found: Dict[str, packages.Package]) -> Optional[str]:
 def _source(
     files: HostFiles, kind: str, drivers: Dict[str, packages.Package], library: Optional[str], found: Dict[str, packages.Package]
 ) -> Optional[str]:
-    """Where the driver came from. dpkg does not record the repository: maintainer and version suffix tell it."""
+    """Where the driver came from. dpkg does not record the repository: maintainer, version suffix and apt's lists tell it."""
     if kind in ("wsl1", "wsl2"):
         return "wsl" if library else None
     if "nvidia-l4t-core" in found or files.exists("/etc/nv_tegra_release"):
         return "l4t"
-    carriers = [package for name, package in drivers.items() if _CARRIER.match(name)]
+    carriers = {name: package for name, package in drivers.items() if _CARRIER.match(name)}
     if carriers:
-        if any("nvidia.com" in package.maintainer.lower() for package in carriers):
+        if any("nvidia.com" in package.maintainer.lower() for package in carriers.values()):
             return "nvidia_repository"
         # Canonical's updates to a release carry its number; NVIDIA's own builds for Ubuntu end in -0ubuntu1 or -1ubuntu1.
-        if any(re.search(r"ubuntu\d+\.\d\d\.\d\d|~deb\d+|\.\d\d\.\d\d\.\d+$", package.version) for package in carriers):
+        if any(re.search(r"ubuntu\d+\.\d\d\.\d\d|~deb\d+|\.\d\d\.\d\d\.\d+$", package.version) for package in carriers.values()):
             return "distribution"
-        return "nvidia_repository" if _has_cuda_repository(files) else "distribution"
+        # Somebody may have NVIDIA's repository for CUDA alone.
+        return "nvidia_repository" if _has_cuda_repository(files) and _listed(files, carriers) is not False else "distribution"
     if files.exists("/usr/bin/nvidia-uninstall") or files.exists("/usr/bin/nvidia-installer"):
         return "run"
     if library and _has_cuda_repository(files):
@@ -145,9 +155,24 @@ def _has_cuda_repository(files: HostFiles) -> bool:
     for folder, endings in places:
         for name in files.names(folder):
             text = files.text("%s/%s" % (folder, name)) if name.endswith(endings) else None
-            if "developer.download.nvidia.com/compute/cuda/repos" in (text or ""):
+            if _CUDA in (text or ""):
                 return True
     return False
+
+
+def _listed(files: HostFiles, carriers: Dict[str, packages.Package]) -> Optional[bool]:
+    """Whether NVIDIA's repository offers one of these packages in this version; None when apt has no list of it that can be read."""
+    seen = None
+    for name in files.names(APT_LISTS):
+        if _CUDA.replace("/", "_") not in name or not name.endswith("_Packages"):
+            continue
+        seen = False
+        text = files.raw("%s/%s" % (APT_LISTS, name), 16 * 1024 * 1024) or b""
+        for package, known in carriers.items():
+            pair = (re.escape(package.encode()), re.escape(known.version.encode()))
+            if re.search(rb"^Package: %s\n(?:[^\n]+\n)*?Version: %s\n" % pair, text, re.M):
+                return True
+    return seen
 
 
 def _reboot_reasons(

@@ -3,11 +3,16 @@
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from . import boot_state, driver_state, gpu_summary, host_platform, packages, pci, recommend
+from . import boot_state, deadline, driver_state, gpu_summary, host_platform, packages, pci, recommend
 from .gpu_models import architecture_of_capability
 from .host_files import HostFiles
 
 # Readers that most hosts do not need are imported where they are used: packed modules are compiled anew at each run.
+
+# What a stuck driver, or a process that it holds, may never answer is asked in a child process, for so many seconds. A GPU that
+# sleeps, or is being initialized, may need some.
+DRIVER_SECONDS = 10.0
+HOLDERS_SECONDS = 4.0
 
 SUBSETS = ("platform", "gpus", "driver", "nvml", "holders", "recommended")
 
@@ -53,8 +58,14 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     if scan.unreadable:
         report("pci_unreadable", "sysfs gives no readable class or ids for %s: the device may have failed." % ", ".join(scan.unreadable))
     for gpu in gpus:
-        if gpu["vendor"] == "nvidia" and gpu["architecture"] is None and gpu["chip"] is None:
+        # Of AMD's the accelerators only: graphics that are not in the table are the processors' own.
+        asked = gpu["vendor"] == "nvidia" or (gpu["vendor"] == "amd" and gpu["pci_class"] == "1200")
+        if asked and gpu["architecture"] is None and gpu["chip"] is None:
             report("gpu_unknown", "The GPU %s at %s is not in Forja's table of ids." % (gpu["pci_id"], gpu["address"]))
+    if azure_record and len(gpus) < (azure_record["gpu_count"] or 0):
+        report("azure", "The Azure size %s has %d GPUs, the PCI bus of this VM shows %d: it did not get all that it should have."
+               % (azure_record["size"], azure_record["gpu_count"], len(gpus)))
+    _add_driver_nodes(files, gpus, report)
     if jetson_record is not None:
         _add_jetson_gpu(gpus, jetson.gpu(jetson_record, files))
 
@@ -68,7 +79,7 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     if found.kind == "wsl2" and not gpus and found.wsl and found.wsl["dxg"]:
         gpus.extend(_wsl_gpus(files))
 
-    secure_boot = boot_state.secure_boot(files)
+    secure_boot = boot_state.secure_boot(files, found.kind == "container")
     if azure_record and secure_boot is None:
         secure_boot = azure_record["secure_boot"]
     loaded = driver["loaded_version"] or answer["driver_version"]
@@ -81,12 +92,15 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
     if "holders" in gather and gpus:
         from . import holders
 
-        held = holders.find(files, gpus)
+        try:
+            held = holders.Holders(*deadline.call(lambda: list(holders.find(files, gpus)), HOLDERS_SECONDS))
+        except (deadline.ChildError, deadline.DeadlineError):
+            held = holders.Holders({}, 0, False)
         by_gpu = held.by_gpu
         if held.hidden:
             report("holders_partial", "The open files of %d processes may not be read: run as root to see every holder." % held.hidden)
         if not held.finished:
-            report("holders_partial", "The search for holders was stopped after 2 s; the list is not complete.")
+            report("holders_partial", "The search for holders did not end in time; the list is not complete.")
 
     platform = {"kind": found.kind, "evidence": found.evidence, "azure": azure_record, "jetson": jetson_record, "wsl": found.wsl}
     by_subset: Dict[str, Dict[str, Any]] = {
@@ -105,6 +119,21 @@ def survey(files: HostFiles, means: Means, gather: Sequence[str] = SUBSETS) -> D
         if subset in gather:
             facts_out.update(by_subset[subset])
     return facts_out
+
+
+def _add_driver_nodes(files: HostFiles, gpus: List[Dict[str, Any]], report: Callable[[str, str], None]) -> None:
+    driven = [gpu for gpu in gpus if gpu["driver"] == "nvidia"]
+    if not driven or not files.exists(pci.DRIVER):
+        return
+    try:
+        nodes = deadline.call(lambda: [pci.driver_node(files, gpu["address"]) for gpu in driven], DRIVER_SECONDS)
+    except (deadline.ChildError, deadline.DeadlineError) as error:
+        report("driver_hangs", "The NVIDIA driver answers no question in %s (%s): it may be stuck, look at the kernel log for Xid and "
+               "NVRM lines." % (pci.DRIVER, error))
+        return
+    for gpu, node in zip(driven, nodes):
+        if node:
+            gpu["device_nodes"].append(node)
 
 
 def _add_jetson_gpu(gpus: List[Dict[str, Any]], made: Dict[str, Any]) -> None:
@@ -129,23 +158,34 @@ def _ask_nvml(means: Means, gpus: List[Dict[str, Any]], kind: str, report: Calla
     nothing = {"driver_version": None, "nvml_version": None, "cuda_version": None}
     if means.ask_nvml is None:
         return dict(nothing, state="not_asked", reason=means.no_nvml)
-    from .deadline import ChildError, DeadlineError
     from .nvml import NvmlError
 
     try:
         answer = means.ask_nvml()
-    except DeadlineError as error:
+    except deadline.DeadlineError as error:
         report("nvml_hangs", "NVML gave no answer (%s): the driver may be stuck, look at the kernel log for Xid and NVRM lines." % error)
         return dict(nothing, state="hangs", reason=str(error))
-    except (NvmlError, ChildError) as error:
+    except (NvmlError, deadline.ChildError) as error:
         sentence = str(error) if isinstance(error, NvmlError) else "Asking NVML failed: %s." % error
         report("nvml_broken", sentence)
         return dict(nothing, state="broken", reason=sentence)
-    if answer["lost"]:
-        report("gpu_lost", "NVML gives no handle for GPU index %s: the GPU may be lost." % ", ".join(map(str, answer["lost"])))
+    lost = _unlisted(gpus, answer["gpus"], kind) or ["index %d" % index for index in answer["lost"]]
+    if lost:
+        report("gpu_lost", "The NVIDIA driver does not answer for the GPU at %s: it may be lost, look at the kernel log for Xid and "
+               "NVRM lines." % ", ".join(lost))
     _join(gpus, answer["gpus"], kind)
+    if any(instance["placement"] is None for news in answer["gpus"] if news["mig"] for instance in news["mig"]["instances"]):
+        report("mig_partial", "The driver does not tell this user all about its MIG instances: run as root to see them.")
     state = {name: answer[name] for name in nothing}
     return dict(state, state="answered", reason=None)
+
+
+def _unlisted(gpus: List[Dict[str, Any]], told: List[Dict[str, Any]], kind: str) -> List[str]:
+    """Addresses of GPUs that the driver has and does not list: one that fell off the bus, or did not start."""
+    if kind in ("container", "jetson"):
+        return []  # a container sees every GPU on PCI and is given some; Jetsons' NVML tells no address
+    listed = [news["address"] for news in told]
+    return [gpu["address"] for gpu in gpus if gpu["driver"] == "nvidia" and not gpu["virtual_function"] and gpu["address"] not in listed]
 
 
 def _join(gpus: List[Dict[str, Any]], told: List[Dict[str, Any]], kind: str) -> None:
@@ -164,5 +204,7 @@ def _join(gpus: List[Dict[str, Any]], told: List[Dict[str, Any]], kind: str) -> 
         for name, value in news.items():
             if name != "address" and (value is not None or name not in ("memory_mib", "compute_capability")):
                 gpu[name] = value
+        if news["driver_name"] and gpu["pci_id"] and gpu["chip"] is None:
+            gpu["name"] = news["driver_name"]  # the table of ids has none
         if gpu["architecture"] is None and gpu["compute_capability"]:
             gpu["architecture"] = architecture_of_capability(gpu["compute_capability"])

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set
 from .host_files import HostFiles
 
 SHARED = "shared"  # the key of nodes that belong to no single GPU: their holders keep the driver loaded all the same
-_SHARED_NODES = re.compile(r"/dev/(nvidiactl|nvidia-uvm|nvidia-modeset|nvidia-nvswitch.*|nvidia-caps/.*|kfd|dxg)$")
+_JETSON_NODES = "nvhost-([a-z]+-)?gpu|nvgpu/.*"
+_SHARED_NODES = re.compile(r"/dev/(nvidiactl|nvidia-uvm|nvidia-modeset|nvidia-nvswitch.*|nvidia-caps/.*|kfd|dxg|%s)$" % _JETSON_NODES)
 _CONTAINERS = (
     ("docker", re.compile(r"docker[-/]([0-9a-f]{12})[0-9a-f]*")),
     ("containerd", re.compile(r"cri-containerd[-:]([0-9a-f]{12})[0-9a-f]*")),

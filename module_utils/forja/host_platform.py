@@ -39,7 +39,9 @@ def detect(files: HostFiles) -> Platform:
     jetson = _jetson(files, evidence)
     azure = _azure(files, evidence)
     virtual = _virtual(files, evidence)
-    if _container(files, evidence):
+    # Containers see neither; a distribution that came into WSL by `docker export` brings the engine's mark along.
+    imported = wsl is not None and (wsl["interop"] or files.exists("/run/WSL"))
+    if _container(files, evidence, ("/run/.containerenv",) if imported else ("/.dockerenv", "/run/.containerenv")):
         kind = "container"
     elif wsl_kind:
         kind = wsl_kind
@@ -121,8 +123,8 @@ def _virtual(files: HostFiles, evidence: List[str]) -> bool:
     return False
 
 
-def _container(files: HostFiles, evidence: List[str]) -> bool:
-    for path in ("/.dockerenv", "/run/.containerenv"):
+def _container(files: HostFiles, evidence: List[str], marks: Tuple[str, ...]) -> bool:
+    for path in marks:
         if files.exists(path):
             evidence.append("%s exists" % path)
             return True

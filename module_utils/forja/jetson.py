@@ -25,6 +25,8 @@ def record(files: HostFiles, l4t_package: Optional[str]) -> Tuple[Dict[str, Any]
     release, exact = _release(l4t)
     if soc and not family:
         problems.append("The Jetson SoC %s is newer than this version of Forja: its compute capability is not known." % soc)
+    if module and module not in jetpack.MODULES:
+        problems.append("The Jetson module %s is not in Forja's table: its name is not known." % module)
     if l4t is None:
         problems.append("The L4T release could not be read from %s nor from the package nvidia-l4t-core." % RELEASE_FILE)
     elif not exact:
@@ -67,10 +69,11 @@ def memory_mib(files: HostFiles) -> Optional[int]:
 
 def _module(compatible: List[str]) -> Optional[str]:
     # Names are like p3768-0000+p3767-0005-super: carrier board and module; only modules are in the table.
-    parts: List[str] = [part for name in compatible for part in re.findall(r"p\d{4}-\d{4}", name)]
-    known = [part for part in parts if part in jetpack.MODULES]
-    candidates = known or parts
-    return candidates[0] if candidates else None
+    text = " ".join(compatible)
+    known = [part for part in re.findall(r"p\d{4}-\d{4}", text) if part in jetpack.MODULES]
+    # A name of one board alone may be that of a kit; of one that the table lacks nothing is said.
+    candidates = known or re.findall(r"\+(p\d{4}-\d{4})", text)
+    return str(candidates[0]) if candidates else None
 
 
 def _module_name(files: HostFiles, module: Optional[str], soc: Optional[str]) -> Optional[str]:

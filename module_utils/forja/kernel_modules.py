@@ -15,14 +15,14 @@ _IN_DEP = re.compile(rb"^([^\s:]*/(?:nvidia|nvidia-current|nvidia-current-open)\
 
 def kernels(files: HostFiles, running: Optional[str]) -> List[Dict[str, Any]]:
     """One record for each kernel that has modules installed, the running one first."""
-    dkms, newest = _dkms(files)
+    dkms, known = _dkms(files)
     found: List[Dict[str, Any]] = []
     releases = [name for name in files.names(MODULES) if files.is_folder("%s/%s/kernel" % (MODULES, name))]
     if running and running not in releases and files.exists("%s/%s" % (MODULES, running)):
         releases.append(running)
     for release in releases:
         version, flavour, path = _module(files, release)
-        dkms_version, state = dkms.get(release, (newest, "added") if newest and not path else (None, None))
+        dkms_version, state = dkms.get(release, (known, "added") if known and not path else (None, None))
         found.append(
             {
                 "release": release,
@@ -36,6 +36,11 @@ def kernels(files: HostFiles, running: Optional[str]) -> List[Dict[str, Any]]:
             }
         )
     return sorted(found, key=lambda kernel: (not kernel["running"], kernel["release"]))
+
+
+def newest(found: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """The kernel that boots next unless somebody chooses another."""
+    return max(found, key=lambda kernel: _numbers(kernel["release"])) if found else None
 
 
 def flavour_of_license(text: str) -> Optional[str]:
@@ -88,7 +93,8 @@ def _dkms(files: HostFiles) -> Tuple[Dict[str, Tuple[str, str]], Optional[str]]:
     found: Dict[str, Tuple[str, str]] = {}
     versions: List[str] = []
     for name in files.names(DKMS):
-        if not re.match(r"nvidia(-current|-current-open|-open)?$", name):
+        # Debian says -current, Canonical -srv of the drivers for servers.
+        if not re.match(r"nvidia(-current|-srv)?(-open)?$", name):
             continue
         base = "%s/%s" % (DKMS, name)
         entries = files.names(base)

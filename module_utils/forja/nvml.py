@@ -120,7 +120,9 @@ def _child(process: Any, name: str) -> Optional[int]:
     return None if value is None or value == _UNKNOWN_CHILD else int(value)
 
 
-def _mig(nvml: Any, handle: Any) -> Dict[str, Any]:
+def _mig(nvml: Any, handle: Any) -> Optional[Dict[str, Any]]:
+    if not hasattr(nvml, "nvmlDeviceGetMigMode"):
+        return None  # a binding from before MIG: it says nothing about the GPU
     mode = _ask(nvml, "nvmlDeviceGetMigMode", handle)
     if not mode:
         # Not supported: a GPU without MIG, a vGPU, or a driver before R450.

@@ -49,7 +49,7 @@ def binding(files: HostFiles, has_respawned: Callable[[], bool], respawn: Callab
     """
     try:
         import pynvml
-    except ImportError:
+    except Exception:  # a binding for Python 2, or a damaged one, raises whatever it likes
         interpreter = interpreter_with_binding(files)
         if interpreter and not has_respawned():
             respawn(interpreter)

@@ -8,6 +8,7 @@ from . import gpu_models
 from .host_files import HostFiles
 
 DEVICES = "/sys/bus/pci/devices"
+DRIVER = "/proc/driver/nvidia/gpus"
 # Domains have four digits, or more behind Hyper-V and Intel VMD.
 ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 HEX = re.compile(r"0x([0-9a-f]{4,6})$")
@@ -139,17 +140,20 @@ def _gpu(files: HostFiles, address: str, code: str, vendor: str, device: str) ->
 
 
 def _nodes(files: HostFiles, here: str) -> List[str]:
-    """The nodes under /dev that lead to this GPU alone."""
+    """The nodes under /dev that lead to this GPU alone, but NVIDIA's own."""
     nodes = ["/dev/dri/" + name for name in files.names(here + "drm") if re.match(r"(card|renderD)[0-9]+$", name)]
     group = files.link_name(here + "iommu_group")
     if group and files.link_name(here + "driver") == "vfio-pci":
         nodes.append("/dev/vfio/" + group)
         nodes.extend("/dev/vfio/devices/" + name for name in files.names(here + "vfio-dev"))
-    information = files.text("/proc/driver/nvidia/gpus/%s/information" % here.split("/")[-2], 4096)
-    minor = re.search(r"^Device Minor:\s*(\d+)", information or "", re.M)
-    if minor:
-        nodes.append("/dev/nvidia" + minor.group(1))
     return nodes
+
+
+def driver_node(files: HostFiles, address: str) -> Optional[str]:
+    """The node of a GPU that NVIDIA's driver has. The driver itself answers this read: where it is stuck, so is who reads."""
+    information = files.text("%s/%s/information" % (DRIVER, address), 4096)
+    minor = re.search(r"^Device Minor:\s*(\d+)", information or "", re.M)
+    return "/dev/nvidia" + minor.group(1) if minor else None
 
 
 def _hex(files: HostFiles, address: str, name: str) -> Optional[str]:

@@ -44,8 +44,7 @@ def recommend(facts: Facts) -> Tuple[Dict[str, Any], List[Tuple[str, str]]]:
 
 
 def _driver(facts: Facts, nvidia: List[Dict[str, Any]], problems: List[Tuple[str, str]]) -> Tuple[str, str]:
-    given = [gpu for gpu in facts.gpus if gpu["driver"] == "vfio-pci"]
-    usable = [gpu for gpu in nvidia if gpu["driver"] != "vfio-pci"]
+    ours = [gpu for gpu in nvidia if gpu["driver"] != "vfio-pci"]
     if facts.kind in ("wsl2", "wsl1"):
         return "none", "WSL: the driver is that of Windows, a Linux driver here would hide it."
     if facts.kind == "jetson":
@@ -54,24 +53,29 @@ def _driver(facts: Facts, nvidia: List[Dict[str, Any]], problems: List[Tuple[str
         return "none", "Container: the driver belongs on the machine that runs it."
     size = facts.azure if facts.azure and facts.azure["driver"] else None
     if size and size["driver"] == "none":
-        return "none", "Azure size %s: %s" % (size["size"], size["note"] or "it has no GPU that Linux can drive")
+        return "none", "Azure size %s: %s." % (size["size"], size["note"] or "it has no GPU that Linux can drive")
     if size and size["driver"] in ("grid", "rocm"):
         why = size["note"] or "its GPU is an %s" % size["gpu_model"]
         return str(size["driver"]), "Azure size %s: %s." % (size["size"], why)
-    if not usable:
+    if not ours:
+        accelerators = [gpu for gpu in facts.gpus if gpu["vendor"] == "amd" and gpu["driver"] != "vfio-pci" and _is_accelerator(gpu)]
+        if accelerators:
+            return "rocm", "%s computes with AMD's ROCm." % _names(accelerators)
+        given = [gpu for gpu in facts.gpus if gpu["driver"] == "vfio-pci"]
         if given:
-            return "none", "Every GPU is bound to vfio-pci: it belongs to virtual machines, not to this host."
-        if any(gpu["vendor"] == "amd" and _is_accelerator(gpu) for gpu in facts.gpus):
-            names = sorted({str(gpu["name"]) for gpu in facts.gpus if gpu["vendor"] == "amd"})
-            return "rocm", "%s computes with AMD's ROCm." % ", ".join(names)
+            return "none", "%s is bound to vfio-pci: it belongs to virtual machines, not to this host." % _names(given)
         if facts.gpus:
             return "none", "No NVIDIA GPU and no AMD accelerator here: the kernel's own drivers serve."
         return "none", "No GPU was found."
-    ancient = [gpu for gpu in usable if gpu["architecture"] == "before Maxwell"]
+    usable = _drivable(nvidia)
+    ancient = [gpu for gpu in ours if gpu not in usable]
+    if ancient:
+        sentence = "No driver branch that is still maintained supports %s" % _names(ancient)
+        if not usable:
+            return "none", sentence + "."
+        problems.append(("gpu_too_old", sentence + "; the recommended one is for the other GPUs."))
     old = [gpu for gpu in usable if older_than(gpu["architecture"], "Turing")]
     new = [gpu for gpu in usable if not older_than(gpu["architecture"], "Blackwell")]
-    if len(ancient) == len(usable):
-        return "none", "No driver branch that is still maintained supports %s." % ancient[0]["name"]
     if old and new:
         sentence = "%s needs the proprietary module, %s works with the open one only: one host cannot drive both." % (
             old[0]["name"],
@@ -125,13 +129,16 @@ def _wheel(facts: Facts, nvidia: List[Dict[str, Any]], driver: str, branch: Opti
         return None, "No current wheels are known for JetPack %s." % (release or "of this release")
     if not nvidia:
         return None, "No NVIDIA GPU."
+    usable = _drivable(nvidia)
+    if not usable:
+        return None, "%s serves no program of this host." % _names(nvidia)
     loaded = _major(facts.loaded_version)
     version, which = (loaded, "the loaded driver") if loaded else (_major(branch), "the recommended branch")
-    old = [gpu for gpu in nvidia if older_than(gpu["architecture"], "Turing")]
-    blackwell = [gpu for gpu in nvidia if gpu["architecture"] and not older_than(gpu["architecture"], "Blackwell")]
+    old = [gpu for gpu in usable if older_than(gpu["architecture"], "Turing")]
+    blackwell = [gpu for gpu in usable if gpu["architecture"] and not older_than(gpu["architecture"], "Blackwell")]
     if version is None and facts.kind not in ("wsl2", "container"):
         return None, "No NVIDIA driver is to be installed."
-    if old:
+    if old and (version is None or version >= OLD_WHEEL_DRIVER):
         return OLD_WHEEL, "CUDA 13 wheels have no code for GPUs before Turing."
     if version is None:
         return NEW_WHEEL, "Taken for a driver of 580 or newer, which was not asked; an older one wants %s." % OLD_WHEEL
@@ -151,10 +158,20 @@ def _major(version: Optional[str]) -> Optional[int]:
     return int(head) if head.isdigit() else None
 
 
+def _drivable(nvidia: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Those that a driver of this host can serve: not given to virtual machines, and not older than every maintained branch."""
+    return [gpu for gpu in nvidia if gpu["driver"] != "vfio-pci" and gpu["architecture"] != "before Maxwell"]
+
+
+def _names(gpus: List[Dict[str, Any]]) -> str:
+    return ", ".join(sorted({str(gpu["name"]) for gpu in gpus}))
+
+
 def _is_hgx(gpu: Dict[str, Any]) -> bool:
     # Grace-Blackwell boards have the same chips and no host fabric manager.
     return not any(word in str(gpu["name"]) for word in ("GB200", "GB300"))
 
 
 def _is_accelerator(gpu: Dict[str, Any]) -> bool:
-    return any(word in str(gpu["name"]) for word in ("Instinct", "PRO V"))
+    # AMD's only devices of class 1200 are accelerators: one that is newer than the table of ids shows itself so.
+    return gpu["pci_class"] == "1200" or any(word in str(gpu["name"]) for word in ("Instinct", "PRO V"))

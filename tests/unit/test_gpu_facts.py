@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,8 +59,41 @@ def test_module_refuses_a_root_that_is_no_folder(tmp_path: Path, capsys: pytest.
     assert "not a folder" in answer["msg"]
 
 
+def test_module_refuses_a_root_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(_path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("plugins.module_utils.forja.host_files.os.listdir", denied)
+    answer = run_module(capsys, root=str(tmp_path))
+    assert "not a folder that can be read" in answer["msg"]
+
+
+@pytest.mark.parametrize("value", [0, -1, "inf", "nan", 1e9])
+@pytest.mark.parametrize("name", ["imds_timeout", "nvml_timeout"])
+def test_module_refuses_a_time_that_is_none(name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_module(capsys, root=str(tmp_path), **{name: value})["msg"].startswith(f"{name} is ")
+
+
 def test_module_runs_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_module(capsys, imds_timeout=0.1)["ansible_facts"]["gpu"]["platform"]["evidence"]
+
+
+def test_no_program_is_started(tmp_path: Path) -> None:
+    """Where sysfs and NVML suffice."""
+    watching = [True]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching[0] and event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
+            raise AssertionError(f"{event} {arguments}")
+
+    sys.addaudithook(hook)  # there is no way to take one off
+    try:
+        for name in ("rtx3090-open", "hgx-h100", "azure-nc-a100"):
+            assert match.survey(name, tmp_path / name)["problems"] == []  # a child's error would be one
+    finally:
+        watching[0] = False
 
 
 def test_documentation_names_every_option() -> None:
@@ -92,6 +128,26 @@ def test_nvml_hangs(tmp_path: Path) -> None:
     assert facts["gpus"][0]["name"] == "NVIDIA H100 SXM5 80GB", "what sysfs knows stays"
 
 
+class Stuck(HostFiles):
+    """Reading what a stuck driver, or a process that it holds, should answer does not come back."""
+
+    def text(self, path: str, limit: int = 65536) -> str | None:
+        if path.endswith("/information") or re.match(r"/proc/\d+/cmdline$", path):
+            time.sleep(30)
+        return super().text(path, limit)
+
+
+def test_a_stuck_driver_stops_no_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_survey, "DRIVER_SECONDS", 0.2)
+    monkeypatch.setattr(gpu_survey, "HOLDERS_SECONDS", 0.2)
+    build(load(match.MACHINES / "rtx3090-open" / "machine.yml"), tmp_path)
+    begin = time.monotonic()
+    facts = gpu_survey.survey(Stuck(str(tmp_path)), match.means({}))
+    assert time.monotonic() - begin < 5
+    assert [problem["name"] for problem in facts["problems"]] == ["driver_hangs", "holders_partial"]
+    assert facts["gpus"][0]["name"] == "NVIDIA GeForce RTX 3090", "what sysfs knows stays"
+
+
 def test_nvml_without_privilege_keeps_the_mig_devices() -> None:
     machine = load(match.MACHINES / "hgx-h100" / "machine.yml")["nvml"]
     instances = nvml.read(FakeNvml(dict(machine, unprivileged=True)))["gpus"][0]["mig"]["instances"]
@@ -115,6 +171,47 @@ def test_nvml_is_shut_down_and_a_lost_gpu_is_a_problem() -> None:
     assert answer["nvml_version"] == "13.580.1"
 
 
+def asked(machine: dict[str, Any], folder: Path) -> dict[str, Any]:
+    build(machine, folder)
+    return gpu_survey.survey(HostFiles(str(folder)), match.means(machine))
+
+
+def test_the_driver_names_what_the_table_does_not(tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "rtx3090-open" / "machine.yml")
+    machine["pci"]["0000:0a:00.0"]["id"] = "10de:ffff"
+    machine["nvml"]["gpus"][0].update(name="NVIDIA GeForce RTX 9090", capability=[8, 9])
+    facts = asked(machine, tmp_path)
+    assert (facts["gpus"][0]["name"], facts["gpus"][0]["architecture"]) == ("NVIDIA GeForce RTX 9090", "Ada")
+    assert facts["summary"] == "1 problem (gpu unknown); RTX 9090 24 GB (nvidia 580.126.20 open)"
+
+
+@pytest.mark.parametrize("fault", ["not counted", "no handle"])
+def test_a_gpu_that_the_driver_lost_is_named(fault: str, tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "hgx-h100" / "machine.yml")
+    gpus = machine["nvml"]["gpus"]
+    address = gpus[2]["address"][4:].lower()
+    gpus[2:3] = [] if fault == "not counted" else [{"lost": True}]
+    problems = asked(machine, tmp_path / "host")["problems"]
+    assert [problem["name"] for problem in problems] == ["gpu_lost"]
+    assert f"the GPU at {address}:" in problems[0]["message"]
+    in_container = asked({**machine, "files": {**machine.get("files", {}), "/.dockerenv": ""}}, tmp_path / "container")
+    assert [problem["name"] for problem in in_container["problems"]] == (["gpu_lost"] if fault == "no handle" else [])
+
+
+def test_gpus_that_an_azure_vm_did_not_get_are_told(tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "azure-nd-h100" / "machine.yml")
+    del machine["pci"]["000c:00:00.0"]
+    problems = asked(machine, tmp_path)["problems"]
+    assert [problem["name"] for problem in problems] == ["azure"]
+    assert "has 8 GPUs, the PCI bus of this VM shows 7" in problems[0]["message"]
+
+
+def test_a_list_of_mig_instances_that_is_not_whole_is_told(tmp_path: Path) -> None:
+    machine = load(match.MACHINES / "hgx-h100" / "machine.yml")
+    machine["nvml"]["unprivileged"] = True
+    assert [problem["name"] for problem in asked(machine, tmp_path)["problems"]] == ["mig_partial"]
+
+
 @pytest.mark.parametrize("missing", [name for name in dir(FakeNvml) if name.startswith("nvmlDevice")])
 def test_nvml_of_an_old_binding(missing: str) -> None:
     """A function that the binding lacks costs that value and no more."""
@@ -127,6 +224,8 @@ def test_nvml_of_an_old_binding(missing: str) -> None:
             return getattr(fake, name)
 
     gpus = nvml.read(Old())["gpus"]
+    if missing == "nvmlDeviceGetMigMode":
+        assert gpus[0]["mig"] is None, "what cannot be asked is not known"
     if missing not in ("nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"):
         assert gpus[0]["index"] == 0
 
@@ -146,6 +245,17 @@ def test_interpreter_with_binding(paths: list[str], wanted: str | None, tmp_path
     assert nvml_access.interpreter_with_binding(HostFiles(str(tmp_path))) == wanted
 
 
+@pytest.mark.parametrize("code", ["raise ImportError('x')", "print 'for Python 2'", "import ctypes; ctypes.CDLL('libnone.so')"])
+def test_a_binding_that_cannot_be_imported_is_none(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build({"files": {"/usr/lib/python3/dist-packages/pynvml.py": "", "/usr/bin/python3": ""}}, tmp_path / "root")
+    (tmp_path / "pynvml.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    asked: list[str] = []
+    assert nvml_access.binding(HostFiles(str(tmp_path / "root")), lambda: False, asked.append) is None
+    assert asked == ["/usr/bin/python3"]
+
+
 # Time limits
 
 
@@ -161,6 +271,26 @@ def test_deadline_passes_errors_on() -> None:
 def test_deadline_when_the_child_dies() -> None:
     with pytest.raises(deadline.ChildError, match="died"):
         deadline.call(lambda: os._exit(3), 5)
+
+
+def test_deadline_when_there_can_be_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("plugins.module_utils.forja.deadline.os.fork", fork)
+    with pytest.raises(deadline.ChildError, match="no process"):
+        deadline.call(lambda: 7, 5)
+
+
+def test_deadline_when_children_are_ignored() -> None:
+    """A program that ignores SIGCHLD hands that down to all that it starts."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert deadline.call(lambda: 7, 5) == 7
+        with pytest.raises(deadline.DeadlineError):
+            deadline.call(lambda: time.sleep(5), 0.1)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_deadline_leaves_nobody_holding_our_output() -> None:
@@ -232,7 +362,32 @@ def test_metadata_of_a_dead_service_is_a_problem(tmp_path: Path, capsys: pytest.
     assert "cannot tell a vGPU" in facts["problems"][0]["message"]
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", '{"vmSize": 7, "securityProfile": "x"}', "<html>", '{"vmSize": null}'])
+@pytest.mark.parametrize("endpoint", ["169.254.169.254", "", "http://[bad", "http://127.0.0.1:port", "gopher://127.0.0.1"])
+def test_metadata_of_no_address_is_a_problem(endpoint: str) -> None:
+    with pytest.raises(azure.AzureError):
+        azure.fetch(endpoint, 0.2)
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b""])
+def test_metadata_from_something_else(answer: bytes) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+
+        def serve() -> None:
+            caller, _address = listening.accept()
+            caller.recv(4096)
+            caller.sendall(answer)
+            caller.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(azure.AzureError):
+            azure.fetch(f"http://127.0.0.1:{listening.getsockname()[1]}", 5)
+        thread.join(5)
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100000, "null", "[]", '{"vmSize": 7, "securityProfile": "x"}', "<html>", '{"vmSize": null}'])
 def test_metadata_rubbish(text: str) -> None:
     record, _problems = azure.record(lambda: text)
     assert record["gpu_model"] is None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from plugins.module_utils.forja import (
     boot_state,
     gpu_ids,
     gpu_models,
+    gpu_survey,
     holders,
     host_platform,
     jetpack,
@@ -29,6 +31,7 @@ from plugins.module_utils.forja import (
     recommend,
 )
 from plugins.module_utils.forja.host_files import HostFiles
+from tests.lab.machines import match
 from tests.lab.machines.build import build, elf_with_modinfo
 
 # Device ids. The MIG sheet's ids and the driver sheet's examples must be there with their architecture.
@@ -72,6 +75,16 @@ def test_every_line_of_the_table_has_an_architecture(vendor: str, table: str) ->
     assert lines == sorted(lines)
     for line in lines:
         assert gpu_models.describe(vendor, line[:4]).architecture, line
+
+
+@pytest.mark.parametrize(
+    ("device", "code", "told"),
+    [("10de:ffff", "0302", True), ("10de:2330", "0302", False), ("1002:ffff", "1200", True), ("1002:ffff", "0300", False)],
+)
+def test_what_is_newer_than_the_table_is_told(device: str, code: str, told: bool, tmp_path: Path) -> None:
+    build({"pci": {"0000:01:00.0": {"id": device, "class": code}}}, tmp_path)
+    problems = gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))["problems"]
+    assert [problem["name"] for problem in problems] == (["gpu_unknown"] if told else [])
 
 
 def test_amd_generations_that_share_a_code_name() -> None:
@@ -141,6 +154,14 @@ def test_azure_size_outside_the_table(size: str | None) -> None:
     assert family is None or family.model.endswith("K80")
 
 
+@pytest.mark.parametrize("size", ["Standard_NG8ads_V620_v1", "Standard_NC24r", "Standard_NV8as_v4", "Standard_NV12", "Standard_ND6s"])
+def test_the_reason_of_an_azure_size_is_a_sentence(size: str) -> None:
+    azure_record, _problems = azure.record(lambda: json.dumps({"vmSize": size}))
+    reason = recommend.recommend(facts(azure=azure_record, kind="azure"))[0]["reasons"]["driver"]
+    assert reason.endswith(".")
+    assert "memory" not in reason
+
+
 def test_a_new_gpu_size_is_reported_and_a_plain_one_is_not() -> None:
     assert "not in Forja's table" in azure.record(lambda: '{"vmSize": "Standard_NC999_X_v9"}')[1][0]
     assert azure.record(lambda: '{"vmSize": "Standard_D4s_v5"}')[1] == []
@@ -202,6 +223,20 @@ def test_thor_modules(boot: str, mib: int, wanted: str | None, tmp_path: Path) -
     assert jetson.record(HostFiles(str(tmp_path)), None)[0]["module_name"] == wanted
 
 
+@pytest.mark.parametrize(
+    ("compatible", "module", "name", "reported"),
+    [
+        ("nvidia,p3768-0000+p3767-0005-super\\0nvidia,tegra234\\0", "p3767-0005", "Jetson Orin Nano developer kit", False),
+        ("nvidia,p3768-0000+p3777-0009\\0nvidia,tegra234\\0", "p3777-0009", None, True),
+        ("nvidia,p2972-0000\\0nvidia,tegra194\\0", None, None, False),
+    ],
+)
+def test_jetson_module(compatible: str, module: str | None, name: str | None, reported: bool, tmp_path: Path) -> None:
+    build({"files": {"/proc/device-tree/compatible": compatible, "/etc/nv_tegra_release": "# R36 (release), REVISION: 4.3"}}, tmp_path)
+    record, problems = jetson.record(HostFiles(str(tmp_path)), None)
+    assert (record["module"], record["module_name"], bool(problems)) == (module, name, reported)
+
+
 def test_an_unknown_soc_is_reported(tmp_path: Path) -> None:
     build(
         {"files": {"/proc/device-tree/compatible": "nvidia,tegra999\\0", "/etc/nv_tegra_release": "# R39 (release), REVISION: 2.2"}},
@@ -229,6 +264,9 @@ def test_every_wheel_belongs_to_a_release() -> None:
         ({"kernel": "6.9-mine", "files": {"/proc/sys/fs/binfmt_misc/WSLInterop": "", "/dev/dxg": ""}}, "wsl2"),
         ({"kernel": "6.9-mine", "files": {"/dev/dxg": ""}}, "bare_metal"),
         ({"kernel": "6.6-microsoft-standard-WSL2", "files": {"/.dockerenv": ""}}, "container"),
+        ({"kernel": "6.6-microsoft-standard-WSL2", "files": {"/.dockerenv": "", "/proc/sys/fs/binfmt_misc/WSLInterop": ""}}, "wsl2"),
+        ({"kernel": "6.6-microsoft-standard-WSL2", "files": {"/.dockerenv": ""}, "folders": ["/run/WSL"]}, "wsl2"),
+        ({"kernel": "6.6-microsoft-standard-WSL2", "files": {"/run/.containerenv": ""}, "folders": ["/run/WSL"]}, "container"),
         ({"dmi": {"sys_vendor": "QEMU"}}, "vm"),
         ({"dmi": {"sys_vendor": "Amazon EC2", "product_name": "p5.48xlarge"}}, "vm"),
         ({"dmi": {"sys_vendor": "Amazon EC2", "product_name": "c5.metal"}}, "bare_metal"),
@@ -280,6 +318,27 @@ def test_nouveau_blacklist(files: dict[str, str], by: list[str], tmp_path: Path)
 # Kernel modules and packages
 
 
+def dkms_tree(folder: Path, name: str) -> dict[str, Any]:
+    """Three kernels; DKMS has built for the one that runs, which is neither the oldest nor the newest."""
+    running = {"headers": True, "module": "updates/dkms/nvidia.ko", "version": "580.1", "flavour": "open", "dkms": "installed"}
+    kernels = {"6.8.0-9-generic": {}, "6.8.0-85-generic": running, "6.8.0-100-generic": {}}
+    build({"kernel": "6.8.0-85-generic", "kernels": kernels, "driver": {"version": "580.1", "flavour": "open"}}, folder)
+    (folder / "var/lib/dkms/nvidia").rename(folder / "var/lib/dkms" / name)
+    return gpu_survey.survey(HostFiles(str(folder)), match.means({}))
+
+
+@pytest.mark.parametrize("name", ["nvidia", "nvidia-srv", "nvidia-srv-open", "nvidia-open", "nvidia-current", "nvidia-current-open"])
+def test_dkms_by_every_name_of_the_driver(name: str, tmp_path: Path) -> None:
+    kernels = {kernel["release"]: kernel["dkms"] for kernel in dkms_tree(tmp_path, name)["driver"]["kernels"]}
+    assert kernels == {"6.8.0-85-generic": "installed", "6.8.0-9-generic": "added", "6.8.0-100-generic": "added"}
+
+
+def test_dkms_matters_for_kernels_that_boot(tmp_path: Path) -> None:
+    problems = dkms_tree(tmp_path, "nvidia")["problems"]
+    assert [problem["name"] for problem in problems] == ["dkms_not_installed"]
+    assert "6.8.0-100-generic" in problems[0]["message"]
+
+
 def test_modinfo(tmp_path: Path) -> None:
     (tmp_path / "m.ko").write_bytes(elf_with_modinfo({"version": "580.126.20", "license": "Dual MIT/GPL"}))
     assert kernel_modules.modinfo(HostFiles(str(tmp_path)), "/m.ko") == {"version": "580.126.20", "license": "Dual MIT/GPL"}
@@ -314,6 +373,55 @@ def test_packages_read_only_installed_drivers(tmp_path: Path) -> None:
     found = packages.installed(HostFiles(str(tmp_path)))
     assert set(found) == {"libnvidia-compute-580", "cuda-drivers"}
     assert packages.upstream_version("1:580.126.20-0ubuntu0.24.04.1") == "580.126.20"
+
+
+@pytest.mark.parametrize(
+    ("installed", "version", "source", "flavour"),
+    [
+        ({"nvidia-driver-pinning-595": "595.71.05-1"}, None, None, None),
+        ({"nvidia-driver-assistant": "0.24-1"}, None, None, None),
+        ({"nvidia-opencl-dev": "12.2.140~12.2.2-2"}, None, None, None),
+        ({"nvidia-kernel-common": "20240109+1"}, None, None, None),
+        ({"nvidia-kernel-dkms": "550.163.01-2", "nvidia-opencl-icd": "550.163.01-2"}, "550.163.01", "distribution", "proprietary"),
+        ({"nvidia-open-kernel-dkms": "550.163.01-2", "nvidia-opencl-icd": "550.163.01-2"}, "550.163.01", "distribution", "open"),
+        ({"nvidia-open": "595.71.05-1"}, "595.71.05", "distribution", "open"),
+        ({"libnvidia-compute-580": "580.126.20-0ubuntu0.24.04.1"}, "580.126.20", "distribution", None),
+    ],
+)
+def test_which_packages_are_a_driver(
+    installed: dict[str, str], version: str | None, source: str | None, flavour: str | None, tmp_path: Path
+) -> None:
+    build({"packages": installed}, tmp_path)
+    driver = gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))["driver"]
+    assert (driver["installed_version"], driver["source"], driver["flavour"]) == (version, source, flavour)
+
+
+@pytest.mark.parametrize(
+    ("listed", "source"),
+    [
+        (None, "nvidia_repository"),  # no list to look into: the suffix is all there is
+        ("Package: cuda-toolkit\nVersion: 13.2\n\nPackage: nvidia-driver\nVersion: 550.163.01-1\n", "distribution"),
+        ("Package: nvidia-driver\nArchitecture: amd64\nVersion: 550.163.01-2\n", "nvidia_repository"),
+        ("Package: nvidia-driver\nVersion: 595.1-1\n\nPackage: other\nVersion: 550.163.01-2\n", "distribution"),
+    ],
+)
+def test_nvidias_repository_for_cuda_alone(listed: str | None, source: str, tmp_path: Path) -> None:
+    files = {"/etc/apt/sources.list.d/cuda.list": "deb https://developer.download.nvidia.com/compute/cuda/repos/debian13/x86_64/ /\n"}
+    if listed is not None:
+        files["/var/lib/apt/lists/developer.download.nvidia.com_compute_cuda_repos_debian13_x86%5f64_Packages"] = listed
+    build({"packages": {"nvidia-driver": "550.163.01-2"}, "files": files}, tmp_path)
+    assert gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))["driver"]["source"] == source
+
+
+@pytest.mark.parametrize(
+    ("machine", "required"),
+    [({}, True), ({"kernel": "6.6-microsoft-standard-WSL2"}, False), ({"files": {"/.dockerenv": ""}}, False)],
+)
+def test_only_what_boots_can_need_a_reboot(machine: dict[str, Any], required: bool, tmp_path: Path) -> None:
+    build({**machine, "files": {**machine.get("files", {}), "/run/reboot-required": "", "/run/reboot-required.pkgs": "libc6\n"}}, tmp_path)
+    facts = gpu_survey.survey(HostFiles(str(tmp_path)), match.means({}))
+    assert facts["driver"]["reboot_required"] is required
+    assert ("reboot required" in facts["summary"]) is required
 
 
 # Holders
@@ -367,6 +475,13 @@ def test_holders_stop_in_time(tmp_path: Path) -> None:
     assert len(holders.find(HostFiles(str(tmp_path)), [gpu]).by_gpu["0000:01:00.0"]) == 28
 
 
+def test_holders_of_a_jetson(tmp_path: Path) -> None:
+    nodes = {2: "/dev/nvhost-gpu", 3: "/dev/nvhost-ctrl-gpu", 4: "/dev/nvgpu/igpu0/channel", 5: "/dev/nvhost-vic", 6: "/dev/nvmap"}
+    build({"processes": {pid: {"comm": "x", "open": [node]} for pid, node in nodes.items()}}, tmp_path)
+    found = holders.find(HostFiles(str(tmp_path)), [dict(pci.blank_gpu(), vendor="nvidia")]).by_gpu
+    assert [record["pid"] for record in found[holders.SHARED]] == [2, 3, 4], "the video engines are not the GPU"
+
+
 def test_holders_count_what_they_may_not_see(tmp_path: Path) -> None:
     class Forbidden(HostFiles):
         def names(self, path: str) -> list[str]:
@@ -413,7 +528,12 @@ def facts(*gpus: dict[str, Any], **changes: Any) -> recommend.Facts:
         (facts(gpu("102d")), "none", None, False, None),
         (facts(gpu("1db6"), gpu("1eb8")), "proprietary", "580", False, "cu126"),
         (facts(gpu("1db6"), gpu("2d05")), "none", None, False, None),
-        (facts(gpu("1db6", driver="vfio-pci"), gpu("2d05")), "open", "595", False, "cu126"),
+        (facts(gpu("1db6", driver="vfio-pci"), gpu("2d05")), "open", "595", False, "cu130"),
+        (facts(gpu("2d05", driver="vfio-pci"), gpu("1db6")), "proprietary", "580", False, "cu126"),
+        (facts(gpu("74a1", "1002"), gpu("2d05", driver="vfio-pci")), "rocm", None, False, None),
+        (facts(gpu("74a1", "1002", driver="vfio-pci")), "none", None, False, None),
+        (facts(dict(gpu("ffff", "1002"), pci_class="1200")), "rocm", None, False, None),
+        (facts(gpu("ffff", "1002")), "none", None, False, None),
         (facts(*[gpu("2330")] * 8, nvswitch=4), "open", "595", True, "cu130"),
         (facts(*[gpu("2901")] * 8), "open", "595", True, "cu130"),
         (facts(*[gpu("2901")] * 1), "open", "595", False, "cu130"),
@@ -423,6 +543,9 @@ def facts(*gpus: dict[str, Any], **changes: Any) -> recommend.Facts:
         (facts(gpu("56c0", "8086")), "none", None, False, None),
         (facts(gpu("2684"), loaded_version="535.247.01"), "open", "595", False, "cu126"),
         (facts(gpu("2684"), loaded_version="470.256.02"), "open", "595", False, None),
+        (facts(gpu("1db6"), loaded_version="535.247.01"), "proprietary", "580", False, "cu126"),
+        (facts(gpu("1db6"), loaded_version="470.256.02"), "proprietary", "580", False, None),
+        (facts(gpu("102d"), loaded_version="470.256.02"), "none", None, False, None),
         (facts(gpu("2d05"), loaded_version="575.57.08"), "open", "595", False, "cu128"),
         (facts(gpu("2d05"), loaded_version="565.1"), "open", "595", False, None),
         (facts(gpu("2684"), kind="wsl2", loaded_version="552.44"), "none", None, False, "cu126"),
@@ -433,6 +556,20 @@ def test_recommendation(host: recommend.Facts, driver: str, branch: str | None, 
     record, problems = recommend.recommend(host)
     assert (record["driver"], record["branch"], record["fabric_manager"], record["cuda_wheel"]) == (driver, branch, fabric, wheel)
     assert bool(problems) == (len({found["architecture"] for found in host.gpus} & {"Volta", "Blackwell"}) == 2 and driver == "none")
+
+
+@pytest.mark.parametrize(("beside", "driver"), [("2d05", "open"), ("2204", "open"), ("1db6", "proprietary")])
+def test_a_card_that_no_driver_supports_does_not_decide_for_the_others(beside: str, driver: str) -> None:
+    """A GeForce of 2014 for the screens beside a card that computes is a common sight."""
+    record, problems = recommend.recommend(facts(gpu("128b", driver="nouveau"), gpu(beside)))
+    assert record["driver"] == driver
+    assert record == recommend.recommend(facts(gpu(beside)))[0]
+    assert [name for name, _sentence in problems] == ["gpu_too_old"]
+
+
+def test_what_is_given_away_is_named_and_what_is_not_is_not() -> None:
+    record, _problems = recommend.recommend(facts(gpu("2684", driver="vfio-pci"), gpu("a7a0", "8086", driver="i915")))
+    assert record["reasons"]["driver"].startswith("NVIDIA GeForce RTX 4090 is bound to vfio-pci")
 
 
 @given(
