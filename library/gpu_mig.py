@@ -141,10 +141,11 @@ from ..module_utils.forja.host_files import HostFiles
 from ..module_utils.forja.mig.change import BusyError, ChangeError
 from ..module_utils.forja.mig.config import ConfigError
 from ..module_utils.forja.mig.export import exported
-from ..module_utils.forja.mig.gateway import Gateway, GatewayError
+from ..module_utils.forja.mig.gateway import Gateway
 from ..module_utils.forja.mig.journal import Journal, JournalError
 from ..module_utils.forja.mig.node import Node, pictures
 from ..module_utils.forja.mig.plan import PlanError
+from ..module_utils.forja.mig.session import GatewayError
 from ..module_utils.forja.nvml_access import binding
 
 

@@ -19,10 +19,11 @@ from .busy import words
 from .change import BusyError, ChangeError, StoppedError
 from .config import ConfigError
 from .export import as_yaml, exported
-from .gateway import Gateway, GatewayError
+from .gateway import Gateway
 from .journal import Journal, JournalError
 from .node import Node, Outcome, pictures
 from .plan import PlanError
+from .session import GatewayError
 
 AS_WANTED, NOT_AS_WANTED, WRONG, BUSY, PUT_BACK, BROKEN, REBOOT, UNUSABLE = range(8)
 

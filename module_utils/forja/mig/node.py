@@ -7,12 +7,14 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 from ..host_files import HostFiles
 from . import config, picture
 from .busy import blockers
-from .card import Card
-from .change import Means, Say, carry_out
-from .gateway import Gateway, GatewayError, Gpu
+from .card import Card, Gpu
+from .change import Means, carry_out
+from .gateway import Gateway
 from .journal import Found, Journal
 from .names import ci_name
 from .plan import GpuPlan, PlanError, SilentDriverError, plan
+from .restore import Say
+from .session import GatewayError
 from .steps import DISABLE, ENABLE
 
 Run = Callable[[List[str]], Tuple[int, str, str]]

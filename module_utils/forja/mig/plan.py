@@ -3,10 +3,10 @@
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .card import Card, Wanted
-from .gateway import Gateway, Gpu
+from .card import Card, Gpu, Wanted
 from .journal import Found
 from .layout import Layout, NoLayout
+from .reader import Reader
 from .solver import settled, solve
 from .steps import DISABLE, ENABLE, RESET, Step, back_to, clear, towards
 
@@ -42,7 +42,7 @@ class GpuPlan(NamedTuple):
 
 
 def plan(
-    gateway: Gateway, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Found], reset: bool
+    gateway: Reader, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Found], reset: bool
 ) -> List[GpuPlan]:
     """One plan for each GPU that is wanted to be something, or that a killed run left changed."""
     plans = []
@@ -56,7 +56,7 @@ def plan(
     return plans
 
 
-def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) -> GpuPlan:
+def plan_gpu(gateway: Reader, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) -> GpuPlan:
     mode: List[Step] = [] if gpu.pending == wanted.enabled else [Step(ENABLE if wanted.enabled else DISABLE)]
     waits = None
     if gpu.enabled != wanted.enabled == gpu.pending:
