@@ -12,7 +12,7 @@ description:
   - A plan is made from what the driver itself offers on these very boards. Instances that are already right stay where they are, with
     their UUIDs and their processes; as few as possible are removed. What cannot be is refused before anything is changed.
   - A GPU that somebody uses is refused with the names of who does. Whatever fails midway, every GPU is put back as it was found. A run
-    that was killed leaves a note, from which the next one finishes or puts back.
+    that was killed leaves a note, from which the next one finishes or puts back; a GPU that somebody has changed since is left to them.
   - Unlike mig-parted, it takes a profile that the card does not have, a filter that matches nothing, and an unknown key for errors.
 attributes:
   check_mode:

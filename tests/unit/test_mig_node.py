@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from plugins.module_utils.forja.mig.change import BusyError, ChangeError
 from plugins.module_utils.forja.mig.config import ConfigError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway
-from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError
+from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError, Left, boot_id
 from plugins.module_utils.forja.mig.node import Node, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
 from plugins.module_utils.forja.mig.session import GatewayError
@@ -288,7 +289,7 @@ def test_one_run_at_a_time(boot: Boot) -> None:
 def test_a_plan_does_not_take_a_run_under_way_for_a_killed_one(boot: Boot) -> None:
     host = boot(A100)
     with Journal(host.folder) as journal:
-        journal.write({"GPU-1": Found(True, True, ())})
+        journal.write({"GPU-1": Left(Found(True, True, ()), ())})
         assert list(journal.left()) == ["GPU-1"]
         with pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
             Journal(host.folder, patience=0.2).left()
@@ -589,6 +590,10 @@ FAULTS = {
 }
 
 
+SHORT = {"enabled": True, "pending": True, "instances": [[1, 2]]}
+NOTE_CUT_SHORT = json.dumps({"version": 2, "boot_id": "HERE", "gpus": {"GPU-1": {"found": SHORT, "heading": []}}})
+
+
 def ready(boot: Boot, change: str, gpus: int = 2) -> tuple[Host, Any, list[Any], list[Any], int]:
     """The host before the change, what is wanted, the states before and after it, and how many calls it takes."""
     model, source, target = CHANGES[change]
@@ -678,6 +683,91 @@ def test_what_a_killed_run_left_on_a_gpu_that_nobody_asks_for_now_is_put_back(bo
     assert host.sizes(1) == [8]
 
 
+def only(target: Any, gpu: int) -> Any:
+    """The same for one GPU."""
+    return wanted(*[{**one, "devices": [gpu]} for one in target["mig-configs"]["wanted"]])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the call", "after its effect"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_a_killed_run_left_is_known_for_what_it_is(boot: Boot, change: str, late: bool) -> None:
+    host, target, before, after, calls = ready(boot, change)
+    for number in range(1, calls + 1):
+        host.sim.fault("changing", number, "kill", after=late)
+        if not dies(lambda: host.apply(target)):
+            assert number > 6
+            break
+        host.sim.clear_faults()
+        outcome = host.apply(only(target, 1))
+        assert outcome.warnings == (), number
+        assert host.state() == [before[0], after[1]], number
+        host.apply(CHANGES[change][1])
+
+
+def killed_midway(boot: Boot, tmp_path: Path) -> tuple[Host, Host]:
+    """A host whose run was killed while GPU 0 was changed from balanced to three small and a large one, and somebody else's hands."""
+    host = boot({**A100, "count": 2})
+    host.apply(BALANCED)
+    host.sim.fault("changing", 3, "kill")  # the middle one is gone, the third small one not yet made
+    assert dies(lambda: host.apply(wanted(entry("all", {"1g.5gb": 3, "3g.20gb": 1}))))
+    host.sim.clear_faults()
+    assert host.sizes(0) == [1, 1, 4]
+    return host, Host(host.machine, tmp_path / "hands")
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    [{"7g.40gb": 1}, {}, {"1g.5gb": 2}, {"1g.5gb": 2, "1c.3g.20gb": 1}, {"1g.5gb": 1, "1g.5gb+me": 1, "3g.20gb": 1}, None],
+    ids=["another layout", "cleared", "one that was to stay is gone", "its compute instance is another", "a profile beside", "no MIG"],
+)
+def test_what_somebody_made_of_a_gpu_after_a_kill_is_theirs(boot: Boot, tmp_path: Path, by_hand: Any) -> None:
+    host, hands = killed_midway(boot, tmp_path)
+    hands.apply(wanted({"devices": [0], "mig-enabled": False} if by_hand is None else entry([0], by_hand)))
+    theirs = host.state()[0]
+    only_second = wanted(entry([1], {"7g.40gb": 1}))
+    assert {step["gpu"] for step in host.plan(only_second).data} == {1}
+    (warning,) = host.apply(only_second).warnings
+    assert re.match(r"GPU 0 \(0000:07:00.0\): .*somebody has changed it since: .* stays there", warning)
+    assert warning.endswith("The run had found 2 x 1g.5gb, 1 x 2g.10gb, 1 x 3g.20gb")
+    assert host.state()[0] == theirs
+    assert not Path(host.folder, "journal.json").exists()
+
+
+def test_a_failure_puts_back_what_somebody_made_after_a_kill_and_not_what_was_before(boot: Boot, tmp_path: Path) -> None:
+    host, hands = killed_midway(boot, tmp_path)
+    hands.apply(wanted(entry([0], {"7g.40gb": 1})))
+    theirs = host.state()
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 2, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back"):
+        host.apply(SEVEN)
+    assert host.state() == theirs
+
+
+def test_what_a_second_killed_run_left_is_known_too(boot: Boot, tmp_path: Path) -> None:
+    host, _hands = killed_midway(boot, tmp_path)
+    host.sim.fault("changing", 8, "kill")
+    assert dies(lambda: host.apply(wanted(entry([0], {"1g.5gb": 1, "2g.10gb": 3}))))
+    host.sim.clear_faults()
+    outcome = host.apply(wanted(entry([1], {"7g.40gb": 1})))
+    assert outcome.warnings == ()
+    assert host.sizes(0) == [1, 1, 2, 4]
+
+
+def test_what_a_killed_run_finished_and_somebody_uses_is_left(boot: Boot, job: int) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(SEVEN)
+    host.sim.calls(reset=True)
+    host.sim.fault("changing", 20, "kill")  # GPU 0 is done by then
+    assert dies(lambda: host.apply(BALANCED))
+    host.sim.clear_faults()
+    assert host.sizes(0) == [1, 1, 2, 4]
+    large = next(instance for instance in host.state()[0][1] if instance["size"] == 4)
+    host.sim.process_add("0", job, gi=large["id"], ci=0)
+    (warning,) = host.apply(only(SEVEN, 1)).warnings
+    assert "it is finished, and in use" in warning
+    assert (host.sizes(0), host.sizes(1)) == ([1, 1, 2, 4], [1] * 7)
+
+
 def test_when_putting_back_fails_too_the_note_is_kept_and_the_next_run_puts_it_right(boot: Boot) -> None:
     host, target, before, after, _calls = ready(boot, "rearrange")
     host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT, times=0)
@@ -704,11 +794,11 @@ def test_a_note_from_before_a_reboot_counts_no_more(boot: Boot) -> None:
     assert not note.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"version": 7}', "[]"])
+@pytest.mark.parametrize("text", ["", "{", '{"version": 7}', "[]", '{"version": 2, "boot_id": "HERE", "gpus": []}', NOTE_CUT_SHORT])
 def test_a_note_that_cannot_be_understood_stops_the_run(boot: Boot, text: str) -> None:
     host = boot(A100)
     Path(host.folder).mkdir()
-    Path(host.folder, "journal.json").write_text(text)
+    Path(host.folder, "journal.json").write_text(text.replace("HERE", boot_id()))
     with pytest.raises(JournalError, match="cannot be understood.*remove the file"):
         host.apply(SEVEN)
     assert host.changes() == 0

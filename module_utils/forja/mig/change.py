@@ -7,8 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 from .busy import blockers, words
 from .card import Placement
 from .gateway import Gateway
-from .journal import Found, Journal
-from .plan import GpuPlan, found, plan_gpu, steps_back
+from .journal import Found, Journal, Left
+from .plan import GpuPlan, found, goal, plan_gpu, steps_back
 from .restore import Reset, Say, restore
 from .session import IN_USE, GatewayError
 from .steps import DISABLE, ENABLE, REMOVE_COMPUTE, REMOVE_INSTANCE, RESET, Step
@@ -46,16 +46,20 @@ class Means(NamedTuple):
     reset: Reset
 
 
-def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left: Dict[str, Found], means: Means, say: Say) -> List[str]:
+def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left: Dict[str, Left], means: Means, say: Say) -> List[str]:
     """Do it, and look whether it is so; the answer is why a reboot is required, a sentence each. The journal must be held."""
     say = _heard_or_not(say)
     changing = [one for one in plans if one.steps]
     in_the_way = blockers(gateway, means.files, changing, means.pid)
     if in_the_way:
         raise BusyError(in_the_way)
-    # Of a GPU that a killed run changed, what that run found counts: it is what its users last chose.
-    was = dict({one.uuid: found(one.gpu) for one in changing}, **left)
-    journal.write(was)
+    notes = dict(left)
+    for one in changing:
+        # Of a GPU that a killed run changed, what that run found counts: it is what its users last chose.
+        note = left.get(one.uuid) or Left(found(one.gpu), ())
+        notes[one.uuid] = note._replace(heading=note.heading + (goal(one),)) if one.wanted else note
+    was = {uuid: note.found for uuid, note in notes.items()}
+    journal.write(notes)
     # What a killed run changed is part of this change, finished or not: it is put back with the rest.
     begun = [one for one in plans if one.uuid in left]
     try:

@@ -7,12 +7,14 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 from ..host_files import HostFiles
 from . import config, picture
 from .busy import blockers
-from .card import Card, Gpu
+from .card import Card, Gpu, Wanted
 from .change import Means, carry_out
 from .gateway import Gateway
-from .journal import Found, Journal
+from .journal import Journal, Left
+from .killed import could_leave, finished
+from .killed import words as shown
 from .names import ci_name
-from .plan import GpuPlan, PlanError, SilentDriverError, plan
+from .plan import GpuPlan, PlanError, SilentDriverError, found, plan
 from .restore import Say
 from .session import GatewayError
 from .steps import DISABLE, ENABLE
@@ -30,6 +32,7 @@ class Outcome(NamedTuple):
     plans: Tuple[GpuPlan, ...]
     reboot: Tuple[str, ...]  # why a reboot is required, a sentence each
     warnings: Tuple[str, ...]
+    left: Dict[str, Left]  # what of a killed run counts still
 
     @property
     def changed(self) -> bool:
@@ -52,7 +55,7 @@ class Node:
         self._run = run
         self._files = files or HostFiles("/")
 
-    def plan(self, source: Source, label: Optional[str], reset: bool, left: Dict[str, Found]) -> Outcome:
+    def plan(self, source: Source, label: Optional[str], reset: bool, left: Dict[str, Left]) -> Outcome:
         """What `settle` would do now; nothing is changed."""
         gpus = self.gateway.gpus()
         uuids = {gpu.index: self.gateway.uuid(gpu) for gpu in gpus}
@@ -64,17 +67,17 @@ class Node:
             selection = self._select(source, label, gpus, uuids)
         except config.ConfigError as error:
             raise config.ConfigError(" ".join([str(error)] + [sentence + "." for sentence in lost])) from error
+        left, theirs = self._still_ours(gpus, uuids, selection.wanted, left)
         plans = plan(self.gateway, gpus, uuids, selection.wanted, left, reset)
         waits = tuple(one.waits for one in plans if one.waits)
-        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings + lost)
+        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings + lost + tuple(theirs), left)
 
     def settle(self, source: Source, label: Optional[str], reset: bool, journal: Journal, say: Say) -> Outcome:
         """Make the GPUs what the configuration says; `journal` must be held. Raises what plan and change raise."""
-        left = journal.left()
-        outcome = self.plan(source, label, reset, left)
+        outcome = self.plan(source, label, reset, journal.left())
         if outcome.changed:
             means = Means(self._files, os.getpid(), self._reset if reset else None)
-            waiting = carry_out(self.gateway, outcome.plans, journal, left, means, say)
+            waiting = carry_out(self.gateway, outcome.plans, journal, outcome.left, means, say)
             return outcome._replace(reboot=outcome.reboot + tuple(waiting))
         # What a killed run left is as it should be already.
         journal.clear()
@@ -83,6 +86,31 @@ class Node:
     def blockers(self, outcome: Outcome) -> List[Dict[str, Any]]:
         """Who uses what the plan would remove; `settle` refuses with the same."""
         return blockers(self.gateway, self._files, [one for one in outcome.plans if one.steps], os.getpid())
+
+    def _still_ours(
+        self, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Left]
+    ) -> Tuple[Dict[str, Left], List[str]]:
+        """What counts of what a killed run left, and warnings: a GPU that somebody has taken over since is theirs."""
+        counts = dict(left)
+        theirs = []
+        for gpu in gpus:
+            one = left.get(uuids[gpu.index])
+            if one is None:
+                continue
+            gpu = self.gateway.detailed(gpu)
+            why = None
+            if not could_leave(one, gpu):
+                why = "somebody has changed it since"
+            elif gpu.index not in wanted and finished(one, gpu) and self.gateway.processes(gpu):
+                why = "it is finished, and in use"
+            if why:
+                del counts[uuids[gpu.index]]
+            if why and gpu.index not in wanted:
+                theirs.append(
+                    "GPU %d (%s): a run that was killed had begun to change it, but %s: %s stays there. The run had found %s"
+                    % (gpu.index, gpu.address, why, shown(gpu, found(gpu)), shown(gpu, one.found))
+                )
+        return counts, theirs
 
     def _select(self, source: Source, label: Optional[str], gpus: Sequence[Gpu], uuids: Dict[int, str]) -> config.Selection:
         known = [

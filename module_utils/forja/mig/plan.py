@@ -3,9 +3,9 @@
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .card import Card, Gpu, Wanted
-from .journal import Found
-from .layout import Layout, NoLayout
+from .card import Card, Compute, Gpu, Instance, Placement, Wanted
+from .journal import Found, Left
+from .layout import Layout, NewCompute, NoLayout
 from .reader import Reader
 from .solver import settled, solve
 from .steps import DISABLE, ENABLE, RESET, Step, back_to, clear, towards
@@ -42,7 +42,7 @@ class GpuPlan(NamedTuple):
 
 
 def plan(
-    gateway: Reader, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Found], reset: bool
+    gateway: Reader, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Left], reset: bool
 ) -> List[GpuPlan]:
     """One plan for each GPU that is wanted to be something, or that a killed run left changed."""
     plans = []
@@ -52,7 +52,7 @@ def plan(
             plans.append(plan_gpu(gateway, gpu, uuid, wanted[gpu.index], reset))
         elif uuid in left:
             found = gateway.detailed(gpu)
-            plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid]))))
+            plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid].found))))
     return plans
 
 
@@ -98,3 +98,20 @@ def steps_back(gpu: Gpu, found: Found) -> List[Step]:
 def found(gpu: Gpu) -> Found:
     """What is written down of a GPU before it is changed."""
     return Found(gpu.enabled, gpu.pending, gpu.instances)
+
+
+def goal(one: GpuPlan) -> Found:
+    """What the steps make of a GPU: what stays there has its ids, what is made has none yet."""
+    if one.wanted is not None and not one.wanted.enabled:
+        return Found(False, False, ())
+    if one.layout is None:
+        return Found(True, True, one.gpu.instances)
+    stays = [
+        kept.instance._replace(compute=tuple(old for old in kept.instance.compute if old not in kept.remove) + _made(kept.add))
+        for kept in one.layout.kept
+    ]
+    return Found(True, True, tuple(stays + [Instance(-1, new.profile.id, new.placement, _made(new.compute)) for new in one.layout.new]))
+
+
+def _made(compute: Sequence[NewCompute]) -> Tuple[Compute, ...]:
+    return tuple(Compute(-1, -1, one.slices, Placement(one.start, one.slices)) for one in compute)
