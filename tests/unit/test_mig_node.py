@@ -781,6 +781,52 @@ def test_when_putting_back_fails_too_the_note_is_kept_and_the_next_run_puts_it_r
     assert before != after
 
 
+def test_what_cannot_be_put_back_does_not_hold_up_the_rest(boot: Boot) -> None:
+    """Of seven instances that went, those that can be made again are; each refusal is told."""
+    host, _target, before, _after, _calls = ready(boot, "rearrange", gpus=1)
+    create = "nvmlDeviceCreateGpuInstanceWithPlacement"
+    # A call that fails counts for no other fault.
+    host.sim.fault(create, 1, "code", INSUFFICIENT)  # the change,
+    host.sim.fault(create, 2, "code", INSUFFICIENT)  # the second of seven instances that are put back
+    host.sim.fault(create, 2, "code", UNKNOWN)  # and the third,
+    host.sim.fault(create, 6, "code", INSUFFICIENT, times=0)  # also when tried again
+    with pytest.raises(ChangeError, match="failed too.*slot 1.*Insufficient.*slot 2.*Unknown") as caught:
+        host.apply(wanted(entry("all", {"7g.40gb": 1})))
+    assert not caught.value.restored
+    assert host.sizes() == [1] * 5
+    host.sim.clear_faults()
+    host.apply(SEVEN)
+    assert host.state() == before
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_fails_once_while_it_is_put_back_is_tried_again(boot: Boot, late: bool) -> None:
+    host, target, before, _after, _calls = ready(boot, "rearrange", gpus=1)
+    create = "nvmlDeviceCreateGpuInstanceWithPlacement"
+    host.sim.fault(create, 1, "code", INSUFFICIENT)
+    host.sim.fault(create, 3, "code", UNKNOWN, after=late)
+    with pytest.raises(ChangeError, match="put back") as caught:
+        host.apply(target)
+    assert caught.value.restored
+    assert host.state() == before
+
+
+def test_what_cannot_be_removed_keeps_its_place_and_the_mode(boot: Boot) -> None:
+    """Somebody is quick to use what was just made: it stays, and MIG is not switched off below it."""
+    host = boot(A100)
+    host.sim.fault("nvmlGpuInstanceCreateComputeInstance", 4, "code", INSUFFICIENT)
+    host.sim.fault("nvmlComputeInstanceDestroy", 2, "code", IN_USE, times=0)
+    host.sim.calls(reset=True)
+    with pytest.raises(ChangeError, match="failed too: Removing compute instance") as caught:
+        host.apply(BALANCED)
+    assert not caught.value.restored
+    assert len(host.sizes()) == 2
+    assert host.sim.calls()["counts"]["nvmlDeviceSetMigMode"] == 1
+    host.sim.clear_faults()
+    host.apply(OFF)
+    assert host.state() == [({"current": 0, "pending": 0}, [])]
+
+
 def test_a_note_from_before_a_reboot_counts_no_more(boot: Boot) -> None:
     host, target, _before, after, _calls = ready(boot, "rearrange")
     host.sim.fault("changing", 8, "kill")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put GPUs back as they were found, after a change that failed or a run that was killed."""
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from .card import Gpu, Placement
 from .gateway import Gateway
@@ -35,36 +35,61 @@ def _restore_each(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Fou
         try:
             if not one.steps and gateway.processes(one.gpu):
                 continue  # A killed run finished it, and somebody uses it since: that layout is whole, and theirs.
-            done = _put_back(gateway, one.gpu.index, was[one.uuid])
-            if done is None:
+            if _put_back(gateway, one.gpu.index, was[one.uuid], trouble):
                 waiting.append(one)
-            elif not done:
-                trouble.append("GPU %d is not as it was found" % one.gpu.index)
         except Exception as error:  # whatever it is, the other GPUs are to be put back
             trouble.append(str(error) or repr(error))
     return waiting
 
 
-def _put_back(gateway: Gateway, index: int, target: Found) -> Optional[bool]:
-    """Whether it is as it was; None when its mode waits for a reset."""
+def _put_back(gateway: Gateway, index: int, target: Found, trouble: List[str]) -> bool:
+    """Whether it waits for a reset to be as it was."""
+    told: List[str] = []
+    for _attempt in range(2):  # what failed for a moment, or was done and said to have failed, comes right the second time
+        try:
+            if _as_far_as_it_goes(gateway, index, target, told):
+                return True
+        except GatewayError as error:
+            told.append(str(error))
+            continue
+        now = gateway.detailed(gateway.gpu(index))
+        if now.enabled and now.pending and target.enabled:
+            # That MIG was to be off after a reset is not asked for again: the driver may do it there and then, with all that is on it.
+            target = target._replace(pending=True)
+        if _shape(found(now)) == _shape(target):
+            return False
+    trouble += list(dict.fromkeys(told)) or ["GPU %d is not as it was found" % index]
+    return False
+
+
+def _as_far_as_it_goes(gateway: Gateway, index: int, target: Found, told: List[str]) -> bool:
+    """Where a step fails the rest of that GPU instance stays as it is, and so does the mode; the others do not depend on it.
+
+    The answer is whether the mode waits for a reset.
+    """
     gateway.forget(index)
     gpu = gateway.detailed(gateway.gpu(index))
     places = {instance.placement: instance.id for instance in gpu.instances}
+    stuck: Set[int] = set()  # slots
     for step in steps_back(gpu, target):
         if step.action in (ENABLE, DISABLE):
+            if stuck:
+                break
             gateway.set_mode(gpu, step.action == ENABLE)
             gateway.forget(index)
             gpu = gateway.gpu(index)
             if gpu.enabled != target.enabled == gpu.pending:
-                return None
-        else:
-            gateway.perform(gpu, step, places)
+                return True
+            continue
+        slots = set(range(step.lies.start, step.lies.start + step.lies.size)) if step.lies else set()
+        try:
+            if not slots & stuck:
+                gateway.perform(gpu, step, places)
+        except GatewayError as error:
+            told.append(str(error))
+            stuck |= slots
     gateway.forget(index)
-    now = gateway.detailed(gateway.gpu(index))
-    if now.enabled and now.pending and target.enabled:
-        # That MIG was to be off after a reset is not asked for again: the driver may do it there and then, with all that is on it.
-        target = target._replace(pending=True)
-    return _shape(found(now)) == _shape(target)
+    return False
 
 
 def _shape(of: Found) -> Tuple[Any, ...]:
