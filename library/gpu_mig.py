@@ -131,7 +131,6 @@ restored:
   returned: when the change failed
 """
 
-from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
@@ -145,6 +144,7 @@ from ..module_utils.forja.mig.gateway import Gateway
 from ..module_utils.forja.mig.journal import Journal, JournalError
 from ..module_utils.forja.mig.node import Node, pictures
 from ..module_utils.forja.mig.plan import PlanError
+from ..module_utils.forja.mig.reset import run
 from ..module_utils.forja.mig.session import GatewayError
 from ..module_utils.forja.nvml_access import binding
 
@@ -159,7 +159,7 @@ def argument_spec() -> Dict[str, Any]:
 
 def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
     params = module.params
-    node = Node(gateway, partial(module.run_command, handle_exceptions=False))
+    node = Node(gateway, run)
     if module.check_mode:
         outcome = node.plan(params["config"], params["selected"], params["reset"] == "allowed", Journal().left())
         blockers = node.blockers(outcome)

@@ -61,15 +61,15 @@ class Host:
         outcome = self.plan(source)
         return not (outcome.changed or outcome.reboot)
 
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
+    def run(self, argv: list[str]) -> tuple[int, str]:
         """Stands for nvidia-smi, as far as it resets GPUs."""
         assert argv[:3] == ["nvidia-smi", "--gpu-reset", "-i"]
         self.resets.append(argv[3])
         try:
             self.sim.reset(argv[3].split(","))
         except SimulatorError as error:
-            return 255, str(error), ""
-        return 0, "", ""
+            return 255, str(error)
+        return 0, ""
 
     def state(self) -> list[Any]:
         """What the simulator holds, independent of our reading: modes, and instances with ids, placements and UUIDs."""

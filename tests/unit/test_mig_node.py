@@ -20,7 +20,8 @@ import pynvml
 import pytest
 
 from plugins.module_utils.forja.host_files import HostFiles
-from plugins.module_utils.forja.mig.change import BusyError, ChangeError
+from plugins.module_utils.forja.mig import reset
+from plugins.module_utils.forja.mig.change import BusyError, ChangeError, StoppedError
 from plugins.module_utils.forja.mig.config import ConfigError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway
@@ -404,7 +405,7 @@ def test_a_peer_that_would_be_reset_with_its_instances_stops_it(boot: Boot, tmp_
 def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     host = boot(A100)
 
-    def missing(_argv: list[str]) -> tuple[int, str, str]:
+    def missing(_argv: list[str]) -> tuple[int, str]:
         raise FileNotFoundError(2, "No such file or directory", "nvidia-smi")
 
     monkeypatch.setattr(host, "run", missing)
@@ -414,6 +415,47 @@ def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.
     assert host.state() == [({"current": 0, "pending": 0}, [])]
 
 
+@pytest.fixture
+def stuck_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An nvidia-smi that does not end by itself; the file gets its pid."""
+    pid = tmp_path / "pid"
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return pid
+
+
+def test_a_reset_that_hangs_is_given_up_and_put_back(boot: Boot, monkeypatch: pytest.MonkeyPatch, stuck_smi: Path) -> None:
+    host = boot(A100)
+    monkeypatch.setattr(reset, "SECONDS", 0.5)
+    monkeypatch.setattr(host, "run", reset.run)
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
+    with pytest.raises(ChangeError, match=r"Resetting 0000:07:00.0: nvidia-smi has not ended within 0.5 s.*put back"):
+        host.apply(SEVEN, reset=True)
+    assert host.state() == [({"current": 0, "pending": 0}, [])]
+    assert not Path("/proc", stuck_smi.read_text().strip()).exists()
+
+
+def test_a_reset_ends_with_us(monkeypatch: pytest.MonkeyPatch, stuck_smi: Path) -> None:
+    """Else it would go on while everything is put back."""
+
+    def stop(*_signal: Any) -> None:
+        raise StoppedError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    with pytest.raises(StoppedError):
+        reset.run(["nvidia-smi", "--gpu-reset"])
+    signal.signal(signal.SIGALRM, before)
+    assert not Path("/proc", stuck_smi.read_text().strip()).exists()
+
+
+def test_what_a_reset_says_and_its_exit_code() -> None:
+    assert reset.run(["sh", "-c", "echo one; echo two >&2; exit 3"]) == (3, "one\ntwo\n")
+
+
 def test_we_have_no_gpu_open_while_one_is_reset(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     """nvidia-smi refuses to reset a GPU that a client of NVML has open, and so it would for us. All handles are stale afterwards."""
     host = boot({**A100, "count": 2})
@@ -421,7 +463,7 @@ def test_we_have_no_gpu_open_while_one_is_reset(boot: Boot, monkeypatch: pytest.
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
     reset = host.run
 
-    def watched(argv: list[str]) -> tuple[int, str, str]:
+    def watched(argv: list[str]) -> tuple[int, str]:
         with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
             pynvml.nvmlDeviceGetCount()
         host.sim.calls(reset=True)
@@ -439,13 +481,13 @@ def test_a_gpu_that_a_reset_lost_is_not_taken_for_its_neighbour(boot: Boot, monk
     host = boot({**A100, "count": 2})
     second = host.sim.show()["gpus"][1]
 
-    def lost(argv: list[str]) -> tuple[int, str, str]:
+    def lost(argv: list[str]) -> tuple[int, str]:
         host.sim.boot({"gpus": [{**A100, "uuid": second["uuid"], "address": second["address"]}]}, os.geteuid())
         pynvml.nvmlInit()
         pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0), 1)
         pynvml.nvmlShutdown()
         host.changes()
-        return 0, "", ""
+        return 0, ""
 
     monkeypatch.setattr(host, "run", lost)
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)

@@ -10,10 +10,9 @@ import argparse
 import contextlib
 import json
 import signal
-import subprocess
 import sys
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional
 
 from .busy import words
 from .change import BusyError, ChangeError, StoppedError
@@ -23,6 +22,7 @@ from .gateway import Gateway
 from .journal import Journal, JournalError
 from .node import Node, Outcome, pictures
 from .plan import PlanError
+from .reset import run
 from .session import GatewayError
 
 AS_WANTED, NOT_AS_WANTED, WRONG, BUSY, PUT_BACK, BROKEN, REBOOT, UNUSABLE = range(8)
@@ -112,11 +112,6 @@ def read(path: Optional[str]) -> Optional[str]:
             return stream.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("%s cannot be read: %s." % (path, error)) from error
-
-
-def run(argv: List[str]) -> Tuple[int, str, str]:
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def stop(number: int, _frame: Any) -> None:

@@ -2,7 +2,7 @@
 """One node from end to end: look, select, plan, change, report. The module gpu_mig and `python3 -m forja.mig` are this and words."""
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..host_files import HostFiles
 from . import config, picture
@@ -15,11 +15,10 @@ from .killed import could_leave, finished
 from .killed import words as shown
 from .names import ci_name
 from .plan import GpuPlan, PlanError, SilentDriverError, found, plan
+from .reset import Resets, Run
 from .restore import Say
-from .session import GatewayError
 from .steps import DISABLE, ENABLE
 
-Run = Callable[[List[str]], Tuple[int, str, str]]
 Source = Union[None, str, Mapping[Any, Any]]
 
 
@@ -52,8 +51,8 @@ class Node:
 
     def __init__(self, gateway: Gateway, run: Run, files: Optional[HostFiles] = None) -> None:
         self.gateway = gateway
-        self._run = run
         self._files = files or HostFiles("/")
+        self._reset = Resets(gateway, run, self._files)
 
     def plan(self, source: Source, label: Optional[str], reset: bool, left: Dict[str, Left]) -> Outcome:
         """What `settle` would do now; nothing is changed."""
@@ -152,47 +151,6 @@ class Node:
         if silent and label not in ("all-disabled", "all-enabled"):
             raise SilentDriverError(silent[0])
         return defaults.select(label, known, cards)
-
-    def _reset(self, gpus: Sequence[Gpu]) -> None:
-        """`nvidia-smi --gpu-reset`; NVML itself has no such call. Its output says why a GPU cannot be reset."""
-        addresses = ",".join(gpu.address for gpu in self._with_peers(gpus))
-        try:
-            with self.gateway.away():
-                code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
-        except OSError as error:  # no nvidia-smi
-            raise GatewayError("Resetting %s" % addresses, error) from error
-        if code:
-            raise GatewayError("Resetting %s" % addresses, RuntimeError((out + err).strip() or "nvidia-smi exits with %d" % code))
-
-    def _with_peers(self, gpus: Sequence[Gpu]) -> List[Gpu]:
-        """On an NVSwitch system of the Ampere generation all GPUs of the fabric are reset together, or none.
-
-        Later generations change the mode without a reset, so that this is never asked of them.
-        """
-        chosen = {gpu.index for gpu in gpus}
-        if not self._has_nvswitch():
-            return list(gpus)
-        peers = [gpu for gpu in self.gateway.gpus() if gpu.device in {one.device for one in gpus}]
-        for peer in peers:
-            busy = self.gateway.processes(peer)
-            if peer.index not in chosen and (peer.instances or busy):
-                raise GatewayError(
-                    "Resetting GPU %s" % ", ".join(str(number) for number in sorted(chosen)),
-                    RuntimeError(
-                        "GPU %d hangs on the same NVSwitches, must be reset with it, and %s"
-                        % (peer.index, "holds MIG instances" if peer.instances else "runs pid %d" % busy[0].pid)
-                    ),
-                )
-        return peers
-
-    def _has_nvswitch(self) -> bool:
-        # PCI class 0x0680, bridge of no other kind, by NVIDIA: what NVSwitches are.
-        base = "/sys/bus/pci/devices"
-        return any(
-            self._files.word("%s/%s/vendor" % (base, name)) == "0x10de"
-            and (self._files.word("%s/%s/class" % (base, name)) or "").startswith("0x0680")
-            for name in self._files.names(base)
-        )
 
     # Reports
 
