@@ -26,7 +26,7 @@ from plugins.module_utils.forja.mig.config import ConfigError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway
 from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError, Left, boot_id
-from plugins.module_utils.forja.mig.node import Node, pictures
+from plugins.module_utils.forja.mig.node import Node, Outcome, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
 from plugins.module_utils.forja.mig.session import GatewayError
 from tests.lab.nvml.machine import Machine
@@ -221,6 +221,32 @@ def test_the_picture_of_a_change(boot: Boot) -> None:
         before, after = pictures(gateway, Node(gateway, host.run).plan(OFF, None, False, {}).plans)
     assert "3g.20gb" in before
     assert after.splitlines()[1].strip() == "MIG is disabled"
+
+
+def drawn(host: Host, plan: Outcome) -> tuple[str, str]:
+    with Gateway(pynvml) as gateway:
+        return pictures(gateway, plan.plans)
+
+
+def test_the_picture_of_a_mode_that_is_taken_back_shows_what_stays(boot: Boot) -> None:
+    host = boot(A100)
+    host.apply(BALANCED)
+    ask_for_no_mig(0)
+    before, after = drawn(host, host.plan(BALANCED))
+    assert "3g.20gb" in before
+    assert before == after
+
+
+def test_the_picture_of_what_is_put_back_after_a_kill(boot: Boot, tmp_path: Path) -> None:
+    host = boot({**A100, "count": 2})
+    host.apply(BALANCED)
+    found, _ = drawn(host, host.plan(OFF))
+    host.sim.fault("changing", 3, "kill")
+    assert dies(lambda: host.apply(SEVEN))
+    host.sim.clear_faults()
+    before, after = drawn(host, host.plan(only(BALANCED, 1)))
+    assert before != after
+    assert after == found[: len(after)]  # GPU 0, the first of two
 
 
 def test_a_gpu_that_fell_off_the_bus_is_left_out(boot: Boot) -> None:

@@ -191,7 +191,8 @@ def pictures(gateway: Gateway, plans: Sequence[GpuPlan]) -> Tuple[str, str]:
         card = gateway.card(one.gpu)
         title = "GPU %d %s (%s)" % (one.gpu.index, one.gpu.name, one.gpu.address)
         before += [title] + _drawn(card, one.gpu.enabled, picture.before(one.gpu.instances, card))
-        after += [title] + _drawn(card, _enabled_after(one), picture.after(one.layout, card) if one.layout else [])
+        then = picture.after(one.layout, card) if one.layout else picture.before(one.back.instances if one.back else (), card)
+        after += [title] + _drawn(card, _enabled_after(one), then)
     return "".join(line + "\n" for line in before), "".join(line + "\n" for line in after)
 
 

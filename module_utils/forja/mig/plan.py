@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .card import Card, Compute, Gpu, Instance, Placement, Wanted
 from .journal import Found, Left
-from .layout import Layout, NewCompute, NoLayout
+from .layout import Layout, NewCompute, NoLayout, untouched
 from .reader import Reader
 from .solver import settled, solve
 from .steps import DISABLE, ENABLE, RESET, Step, back_to, clear, towards
@@ -34,7 +34,8 @@ class GpuPlan(NamedTuple):
     wanted: Optional[Wanted]  # None: only what a killed run left is put back
     steps: Tuple[Step, ...]
     waits: Optional[str] = None  # why the wanted layout cannot be reached without a reset or a reboot
-    layout: Optional[Layout] = None  # that the steps lead to; None where nothing changes, or MIG goes
+    layout: Optional[Layout] = None  # that the steps lead to; None where nothing changes, or MIG goes, or `back` says it
+    back: Optional[Found] = None  # that the steps lead to where nothing is wanted
 
     @property
     def mode_changes(self) -> bool:
@@ -52,7 +53,7 @@ def plan(
             plans.append(plan_gpu(gateway, gpu, uuid, wanted[gpu.index], reset))
         elif uuid in left:
             found = gateway.detailed(gpu)
-            plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid].found))))
+            plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid].found)), back=left[uuid].found))
     return plans
 
 
@@ -73,7 +74,8 @@ def plan_gpu(gateway: Reader, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) 
         return GpuPlan(gpu, uuid, wanted, tuple(clear(gpu.instances) + mode), waits)
     if gpu.enabled and settled(Card(gpu.profiles), gpu.instances, wanted):
         # A step, be it only the mode, may have to be taken back: then each compute instance must be known.
-        return GpuPlan(gateway.detailed(gpu) if mode else gpu, uuid, wanted, tuple(mode), waits)
+        gpu = gateway.detailed(gpu) if mode else gpu
+        return GpuPlan(gpu, uuid, wanted, tuple(mode), waits, untouched(gpu.instances))
     gpu = gateway.detailed(gpu)
     card = gateway.card(gpu)
     if not card.profiles and not settled(card, gpu.instances, wanted):
@@ -101,11 +103,9 @@ def found(gpu: Gpu) -> Found:
 
 
 def goal(one: GpuPlan) -> Found:
-    """What the steps make of a GPU: what stays there has its ids, what is made has none yet."""
-    if one.wanted is not None and not one.wanted.enabled:
-        return Found(False, False, ())
+    """What the steps make of a GPU that is wanted to be something: what stays there has its ids, what is made has none yet."""
     if one.layout is None:
-        return Found(True, True, one.gpu.instances)
+        return Found(False, False, ())
     stays = [
         kept.instance._replace(compute=tuple(old for old in kept.instance.compute if old not in kept.remove) + _made(kept.add))
         for kept in one.layout.kept
