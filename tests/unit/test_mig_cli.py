@@ -142,6 +142,19 @@ def test_what_is_stopped_puts_back_with_code_4(program: Program, number: signal.
     assert simulator.show()["gpus"] == before
 
 
+def test_a_plan_that_is_stopped_is_code_4_too(program: Program) -> None:
+    """While NVML is being asked the signal once passed for an error of NVML."""
+    program.machine.simulator.fault("nvmlDeviceGetGpuInstanceProfileInfo", 1, "delay", 2000)
+    argv = [sys.executable, "-m", "forja.mig", "apply", "-c", "all-balanced"]
+    with subprocess.Popen(argv, env=program.env, stderr=subprocess.PIPE, text=True) as process:
+        while not program.machine.simulator.calls()["counts"].get("nvmlDeviceGetMigMode"):
+            time.sleep(0.02)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1]
+    assert (process.returncode, told) == (4, "error: Stopped by SIGTERM before anything was changed\n")
+
+
 def test_a_mode_that_waits_is_code_6(nvml_machine: Callable[..., Machine], tmp_path: Path) -> None:
     program = Program(nvml_machine("a100-40gb", passthrough=True), tmp_path)
     assert "Reboot required: MIG mode of GPU 0" in program("apply", "-c", "all-balanced", code=6).stdout

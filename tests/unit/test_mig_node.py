@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -916,6 +917,20 @@ def test_a_note_that_cannot_be_understood_stops_the_run(boot: Boot, text: str) -
     with pytest.raises(JournalError, match="cannot be understood.*remove the file"):
         host.apply(SEVEN)
     assert host.changes() == 0
+
+
+@pytest.mark.parametrize(("call", "message"), [("fsync", "journal.json cannot be written .No space"), ("pwrite", None)])
+def test_a_full_disk(boot: Boot, monkeypatch: pytest.MonkeyPatch, call: str, message: str | None) -> None:
+    """Without a note nothing is changed; without our pid in the lock only others' messages are poorer."""
+    host = boot(A100)
+
+    def full(*_arguments: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(JournalError, match=message) if message else contextlib.nullcontext():
+        disk.setattr(os, call, full)
+        assert host.apply(SEVEN).changed
+    assert (host.changes() == 0) == bool(message)
 
 
 def test_an_interrupt_puts_back(boot: Boot) -> None:

@@ -34,8 +34,8 @@ class ChangeError(Exception):
         super().__init__(message)
 
 
-class StoppedError(Exception):
-    """We were told to stop. Whoever handles signals may raise it at any moment."""
+class StoppedError(BaseException):
+    """We were told to stop. Whoever handles signals may raise it at any moment, also where errors are caught and taken for NVML's."""
 
 
 class Means(NamedTuple):
@@ -177,7 +177,7 @@ def _check(gateway: Gateway, one: GpuPlan, was: Found) -> None:
         raise _NotThereError("GPU %d took every step and is still not as wanted: %s" % (one.gpu.index, todo))
 
 
-def _failure(error: Exception, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: Sequence[str]) -> str:
+def _failure(error: BaseException, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: Sequence[str]) -> str:
     names = ", ".join("GPU %d" % one.gpu.index for one in begun)
     if not trouble:
         lost = ["GPU %d" % one.gpu.index for one in begun if was[one.uuid].enabled and not was[one.uuid].pending]

@@ -5,6 +5,7 @@ The note is written before the first change and taken away after the last, or af
 nothing after a reboot, which no MIG instance survives.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -54,9 +55,10 @@ class Journal:
         except OSError as error:
             raise JournalError("%s cannot be used (%s); changing MIG needs root." % (self._folder, error.strerror)) from error
         self._wait(lock, fcntl.LOCK_EX)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         self._lock = lock
+        with contextlib.suppress(OSError):  # who it is, is but a help to others; a full disk shows when the note is written
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return self
 
     def __exit__(self, *_exception: Any) -> None:
