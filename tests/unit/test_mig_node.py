@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -278,6 +279,17 @@ def test_a_busy_instance_is_refused_by_name(boot: Boot, job: int) -> None:
     assert caught.value.blockers[0]["pid"] == job
 
 
+def test_who_computes_through_mps_is_in_the_way_too(boot: Boot, job: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML has a list of its own for them; the simulator's is empty."""
+    host = boot(A100)
+    host.apply(SEVEN)
+    inside = SimpleNamespace(pid=job, gpuInstanceId=host.state()[0][1][0]["id"], computeInstanceId=0)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMPSComputeRunningProcesses", lambda _device: [inside])
+    with pytest.raises(BusyError, match=f"pid {job}"):
+        host.apply(wanted(entry("all", {"7g.40gb": 1})))
+    assert host.sizes() == [1] * 7
+
+
 def test_a_mode_change_of_a_busy_gpu_is_refused(boot: Boot, job: int) -> None:
     host = boot(A100)
     host.sim.process_add("0", job)
@@ -387,6 +399,14 @@ def test_a_mode_that_needs_a_reset_waits_for_it(boot: Boot) -> None:
     assert host.apply(SEVEN).changed
     assert host.sizes() == [1] * 7
     assert not host.apply(SEVEN).reboot
+
+
+def test_where_a_reset_is_refused_the_way_over_a_reboot_is_said(boot: Boot) -> None:
+    """As in a virtual machine, whose GPU only its host can reset."""
+    host = boot({**A100, "passthrough": True})
+    with pytest.raises(ChangeError, match="(?s)Resetting 0000:07:00.0: .*Without `reset`.*reboot. Everything was put back"):
+        host.apply(SEVEN, reset=True)
+    assert host.state() == [({"current": 0, "pending": 0}, [])]
 
 
 def test_a_reset_only_when_allowed_and_only_of_that_gpu(boot: Boot) -> None:

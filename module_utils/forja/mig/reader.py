@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from ..pci import normal_address
 from .card import Card, Compute, Gpu, Instance, Placement, Profile
 from .names import attributes, gi_name
-from .session import FUNCTION_NOT_FOUND, GPU_IS_LOST, NOT_FOUND, NOT_SUPPORTED, GatewayError, Session
+from .session import FUNCTION_NOT_FOUND, GPU_IS_LOST, NO_PERMISSION, NOT_FOUND, NOT_SUPPORTED, GatewayError, Session
 
 _MOST_INSTANCES = 16  # room for NVML to write to even where it counts wrong; no card has more than 8
 _OUTSIDE = 0xFFFFFFFF  # instance ids of a process that runs in no MIG instance
@@ -160,11 +160,11 @@ class Reader(Session):
         return found
 
     def processes(self, gpu: Gpu) -> List[Process]:
-        """Who computes or draws on it. Empty also when the driver does not tell: then only its own refusal shows it."""
+        """Who computes, also through MPS, or draws on it. Empty also when the driver does not tell: then only its own refusal shows it."""
         found = {}
-        for kind in ("Compute", "Graphics"):
+        for kind in ("Compute", "MPSCompute", "Graphics"):
             name = "nvmlDeviceGet%sRunningProcesses" % kind
-            quiet = (NOT_SUPPORTED, FUNCTION_NOT_FOUND, 4)
+            quiet = (NOT_SUPPORTED, FUNCTION_NOT_FOUND, NO_PERMISSION)
             for process in self._optional("Processes", quiet, name, self._device(gpu.index)) or []:
                 ids = [None if value in (None, _OUTSIDE) else int(value) for value in (process.gpuInstanceId, process.computeInstanceId)]
                 found[int(process.pid), ids[0], ids[1]] = Process(int(process.pid), ids[0], ids[1])

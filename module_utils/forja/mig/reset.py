@@ -56,7 +56,9 @@ class Resets:
         except OSError as error:  # no nvidia-smi, or it hangs
             raise GatewayError("Resetting %s" % addresses, error) from error
         if code:
-            raise GatewayError("Resetting %s" % addresses, RuntimeError(told.strip() or "nvidia-smi exits with %d" % code))
+            why = told.strip() or "nvidia-smi exits with %d" % code
+            why += "\nWithout `reset`, the mode is asked for and comes with a reboot"
+            raise GatewayError("Resetting %s" % addresses, RuntimeError(why))
 
     def _with_peers(self, gpus: Sequence[Gpu]) -> List[Gpu]:
         """On an NVSwitch system of the Ampere generation all GPUs of the fabric are reset together, or none.
