@@ -384,6 +384,19 @@ def test_a_driver_that_tells_profiles_only_in_mig_mode(boot: Boot, source: Any, 
     assert host.state()[enabled] == before
 
 
+def test_what_such_a_driver_hides_after_a_kill_is_said(boot: Boot) -> None:
+    host = boot({**A100, "count": 2}, profiles_need_mode=True)
+    host.apply(wanted(entry([0], {})))
+    host.apply(wanted(entry([0], {"1g.5gb": 7})))
+    off = {"devices": [0], "mig-enabled": False}
+    host.sim.fault("nvmlDeviceSetMigMode", 1, "kill", after=True)
+    assert dies(lambda: host.apply(wanted(off)))
+    with pytest.raises(PlanError, match="GPU 0 .* only while MIG is enabled"):
+        host.apply(wanted({**off, "devices": [1]}))
+    host.apply(wanted(off))
+    assert not Path(host.folder, "journal.json").exists()
+
+
 # Modes, resets, reboots
 
 

@@ -52,6 +52,8 @@ def plan(
         if gpu.index in wanted:
             plans.append(plan_gpu(gateway, gpu, uuid, wanted[gpu.index], reset))
         elif uuid in left:
+            if left[uuid].found.instances and not gpu.profiles:
+                raise SilentDriverError(gpu)
             found = gateway.detailed(gpu)
             plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid].found)), back=left[uuid].found))
     return plans
