@@ -573,6 +573,18 @@ def test_a_mode_that_waits_is_taken_back_without_touching_an_instance(boot: Boot
     assert host.state() == before
 
 
+@pytest.mark.parametrize("model", [A100, H100])
+def test_a_mode_that_waits_for_instances_to_go_needs_no_reboot(boot: Boot, model: dict[str, Any]) -> None:
+    """Somebody asked for no MIG without removing them first."""
+    host = boot(model)
+    host.apply(None, "all-balanced")
+    ask_for_no_mig(0)
+    outcome = host.apply(OFF)
+    assert not outcome.reboot
+    assert outcome.words[-1] == "GPU 0: disable MIG"
+    assert host.state() == [({"current": 0, "pending": 0}, [])]
+
+
 @pytest.mark.parametrize("function", ["nvmlDeviceSetMigMode", "nvmlDeviceCreateGpuInstanceWithPlacement"])
 def test_putting_back_a_mode_that_waited_touches_no_instance_that_was_right(boot: Boot, function: str) -> None:
     """The note of a GPU of which only the mode is wrong once knew nothing of its compute instances, and they were made anew."""

@@ -63,7 +63,9 @@ def plan_gpu(gateway: Reader, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) 
     mode: List[Step] = [] if gpu.pending == wanted.enabled else [Step(ENABLE if wanted.enabled else DISABLE)]
     waits = None
     if gpu.enabled != wanted.enabled == gpu.pending:
-        if reset:
+        if gpu.instances:
+            mode = [Step(DISABLE)]  # It may only wait for these to go.
+        elif reset:
             mode = [Step(RESET)]
         else:
             waits = "MIG mode of GPU %d (%s) was %s earlier and waits for a reset of the GPU or a reboot" % (
