@@ -290,6 +290,14 @@ def test_who_computes_through_mps_is_in_the_way_too(boot: Boot, job: int, monkey
     assert host.sizes() == [1] * 7
 
 
+def test_a_binding_without_a_list_for_mps(boot: Boot, job: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = boot(A100)
+    monkeypatch.delattr(pynvml, "nvmlDeviceGetMPSComputeRunningProcesses")
+    host.sim.process_add("0", job)
+    with pytest.raises(BusyError, match=f"pid {job}"):
+        host.apply(SEVEN)
+
+
 def test_a_mode_change_of_a_busy_gpu_is_refused(boot: Boot, job: int) -> None:
     host = boot(A100)
     host.sim.process_add("0", job)

@@ -164,6 +164,8 @@ class Reader(Session):
         found = {}
         for kind in ("Compute", "MPSCompute", "Graphics"):
             name = "nvmlDeviceGet%sRunningProcesses" % kind
+            if not hasattr(self._nvml, name):  # a binding older than MPS's own list
+                continue
             quiet = (NOT_SUPPORTED, FUNCTION_NOT_FOUND, NO_PERMISSION)
             for process in self._optional("Processes", quiet, name, self._device(gpu.index)) or []:
                 ids = [None if value in (None, _OUTSIDE) else int(value) for value in (process.gpuInstanceId, process.computeInstanceId)]
