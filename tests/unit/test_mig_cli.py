@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -76,6 +77,18 @@ def test_data_for_other_programs(program: Program) -> None:
     assert plan["plan"][0] == {"action": "enable_mig", "gpu": 0, "gpu_uuid": program.machine.simulator.show()["gpus"][0]["uuid"]}
     assert json.loads(program("apply", "--json", "-c", "all-7g.40gb").stdout)["plan"] == plan["plan"]
     assert json.loads(program("assert", "--json", "-c", "all-7g.40gb").stdout)["as_wanted"] is True
+
+
+@pytest.mark.parametrize(("command", "code"), [("plan", 1), ("apply", 0), ("assert", 0), ("export", 0)])
+def test_a_reader_who_is_gone_changes_no_exit_code(program: Program, command: str, code: int) -> None:
+    """As after `forja-mig plan | head -1`; of an apply code 7 would say that nothing was changed."""
+    if command != "plan":
+        program("apply", "-c", "all-balanced")
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "forja.mig", command, "-c", "all-balanced"]
+    assert subprocess.run(argv, env=program.env, stdout=writing, stderr=writing, check=False).returncode == code
+    os.close(writing)
 
 
 @pytest.mark.parametrize(

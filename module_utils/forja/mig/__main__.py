@@ -9,6 +9,7 @@ Exit codes: 0 the GPUs are as wanted; 1 they are not (assert, plan); 2 the reque
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -39,7 +40,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             stack.push(gateway)
             code = COMMANDS[options.command](Node(gateway, run), gateway, source, options)
             if options.calls:
-                print("%d NVML calls" % gateway.calls, file=sys.stderr)
+                tell("%d NVML calls" % gateway.calls, sys.stderr)
             return code
     except (ConfigError, PlanError) as error:
         return fail(WRONG, error)
@@ -67,7 +68,7 @@ def started(gateway: Gateway, options: argparse.Namespace) -> Gateway:
                 raise
             if str(error) != said:
                 said = str(error)
-                print("%s; trying again for %g s" % (said, seconds), file=sys.stderr, flush=True)
+                tell("%s; trying again for %g s" % (said, seconds), sys.stderr)
             time.sleep(min(2, seconds))
 
 
@@ -126,14 +127,14 @@ def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argpars
         if signal.getsignal(one) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(one, stop)
     with Journal() as journal:
-        outcome = node.settle(source, options.config, options.reset, journal, lambda words: print(words, file=sys.stderr, flush=True))
+        outcome = node.settle(source, options.config, options.reset, journal, lambda words: tell(words, sys.stderr))
     warn(outcome)
     if options.json:
-        print(json.dumps(data(outcome)))
+        tell(json.dumps(data(outcome)))
     elif outcome.reboot:
-        print("Reboot required: %s." % "; ".join(outcome.reboot))
+        tell("Reboot required: %s." % "; ".join(outcome.reboot))
     else:
-        print("%s: %s" % (outcome.label, "done" if outcome.changed else "nothing to do"))
+        tell("%s: %s" % (outcome.label, "done" if outcome.changed else "nothing to do"))
     return REBOOT if outcome.reboot else AS_WANTED
 
 
@@ -142,14 +143,14 @@ def plan(node: Node, gateway: Gateway, source: Optional[str], options: argparse.
     warn(outcome)
     in_the_way = node.blockers(outcome)
     if options.json:
-        print(json.dumps(dict(data(outcome), blockers=in_the_way)))
+        tell(json.dumps(dict(data(outcome), blockers=in_the_way)))
     else:
         before, after = pictures(gateway, outcome.plans)
         if outcome.changed:
-            print("now\n%s\nthen\n%s\n%s" % (before, after, "\n".join(outcome.words)))
-        print("\n".join("Reboot required: %s." % reason for reason in outcome.reboot) or "%d steps" % len(outcome.words))
+            tell("now\n%s\nthen\n%s\n%s" % (before, after, "\n".join(outcome.words)))
+        tell("\n".join("Reboot required: %s." % reason for reason in outcome.reboot) or "%d steps" % len(outcome.words))
         for record in in_the_way:
-            print("In the way: %s." % words(record))
+            tell("In the way: %s." % words(record))
     return NOT_AS_WANTED if outcome.changed or outcome.reboot else AS_WANTED
 
 
@@ -158,15 +159,15 @@ def check(node: Node, _gateway: Gateway, source: Optional[str], options: argpars
     warn(outcome)
     right = not (outcome.changed or outcome.reboot)
     if options.json:
-        print(json.dumps(dict(data(outcome), as_wanted=right)))
+        tell(json.dumps(dict(data(outcome), as_wanted=right)))
     else:
-        print("%s: %s" % (outcome.label, "as wanted" if right else "not as wanted: " + "; ".join(outcome.words + list(outcome.reboot))))
+        tell("%s: %s" % (outcome.label, "as wanted" if right else "not as wanted: " + "; ".join(outcome.words + list(outcome.reboot))))
     return AS_WANTED if right else NOT_AS_WANTED
 
 
 def export(_node: Node, gateway: Gateway, _source: Optional[str], options: argparse.Namespace) -> int:
     found = exported(gateway.gpus(), options.config)
-    print(json.dumps(found) if options.json else as_yaml(found), end="\n" if options.json else "")
+    tell(json.dumps(found) if options.json else as_yaml(found).rstrip("\n"))
     return AS_WANTED
 
 
@@ -181,13 +182,22 @@ def data(outcome: Outcome) -> Any:
     }
 
 
+def tell(text: str, stream: Any = None) -> None:
+    """A reader who is gone changes nothing of what was done, nor of the exit code."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python fails at its end, flushing
+
+
 def warn(outcome: Outcome) -> None:
     for warning in outcome.warnings:
-        print("warning: " + warning, file=sys.stderr)
+        tell("warning: " + warning, sys.stderr)
 
 
 def fail(code: int, error: object) -> int:
-    print("error: %s" % error, file=sys.stderr)
+    tell("error: %s" % error, sys.stderr)
     return code
 
 
