@@ -155,6 +155,27 @@ def test_what_is_stopped_puts_back_with_code_4(program: Program, number: signal.
     assert simulator.show()["gpus"] == before
 
 
+def test_what_is_stopped_while_it_puts_back_goes_on_with_that(program: Program) -> None:
+    simulator = program.machine.simulator
+    program("apply", "-c", "all-1g.5gb")
+    before = simulator.show()["gpus"]
+    simulator.calls(reset=True)
+    create = "nvmlDeviceCreateGpuInstanceWithPlacement"
+    simulator.fault(create, 1, "code", 23)
+    simulator.fault(create, 2, "delay", 2000)
+    argv = [sys.executable, "-m", "forja.mig", "apply", "-c", "all-balanced"]
+    with subprocess.Popen(argv, env=program.env, stderr=subprocess.PIPE, text=True) as process:
+        while simulator.calls()["counts"].get(create, 0) < 2:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1]
+    assert process.returncode == 4, told
+    assert "Insufficient Resources" in told
+    assert "put back" in told
+    assert simulator.show()["gpus"] == before
+
+
 def test_a_plan_that_is_stopped_is_code_4_too(program: Program) -> None:
     """While NVML is being asked the signal once passed for an error of NVML."""
     program.machine.simulator.fault("nvmlDeviceGetGpuInstanceProfileInfo", 1, "delay", 2000)

@@ -23,14 +23,14 @@ import pytest
 
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.module_utils.forja.mig import reset
-from plugins.module_utils.forja.mig.change import BusyError, ChangeError, StoppedError
+from plugins.module_utils.forja.mig.change import BusyError, ChangeError
 from plugins.module_utils.forja.mig.config import ConfigError
 from plugins.module_utils.forja.mig.export import as_yaml, exported
 from plugins.module_utils.forja.mig.gateway import Gateway
 from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError, Left, boot_id
 from plugins.module_utils.forja.mig.node import Node, Outcome, pictures
 from plugins.module_utils.forja.mig.plan import PlanError
-from plugins.module_utils.forja.mig.session import GatewayError
+from plugins.module_utils.forja.mig.session import GatewayError, StoppedError
 from tests.lab.nvml.machine import Machine
 from tests.unit.mig_host import (
     A100,

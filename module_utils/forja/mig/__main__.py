@@ -16,7 +16,7 @@ import time
 from typing import Any, List, Optional
 
 from .busy import words
-from .change import BusyError, ChangeError, StoppedError
+from .change import BusyError, ChangeError
 from .config import ConfigError
 from .export import as_yaml, exported
 from .gateway import Gateway
@@ -24,7 +24,7 @@ from .journal import Journal, JournalError
 from .node import Node, Outcome, pictures
 from .plan import PlanError
 from .reset import run
-from .session import GatewayError
+from .session import GatewayError, StoppedError
 
 AS_WANTED, NOT_AS_WANTED, WRONG, BUSY, PUT_BACK, BROKEN, REBOOT, UNUSABLE = range(8)
 
@@ -117,9 +117,13 @@ def read(path: Optional[str]) -> Optional[str]:
 
 def stop(number: int, _frame: Any) -> None:
     """What systemd sends when a unit takes too long, or a terminal that is closed: what was begun is put back, undisturbed."""
+    deaf()
+    raise StoppedError("Stopped by %s" % signal.Signals(number).name)
+
+
+def deaf() -> None:
     for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
-    raise StoppedError("Stopped by %s" % signal.Signals(number).name)
 
 
 def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
@@ -128,6 +132,7 @@ def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argpars
             signal.signal(one, stop)
     with Journal() as journal:
         outcome = node.settle(source, options.config, options.reset, journal, lambda words: tell(words, sys.stderr))
+        deaf()  # it is done
     warn(outcome)
     if options.json:
         tell(json.dumps(data(outcome)))

@@ -2,6 +2,7 @@
 """Carry out the plans of a node: all of them, or none. Whatever fails midway, every GPU is put back as it was found (restore.py)."""
 
 import contextlib
+from functools import partial
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 from .busy import blockers, words
@@ -9,8 +10,8 @@ from .card import Placement
 from .gateway import Gateway
 from .journal import Found, Journal, Left
 from .plan import GpuPlan, found, goal, plan_gpu, steps_back
-from .restore import Reset, Say, restore
-from .session import IN_USE, GatewayError
+from .restore import Reset, Say, restore, undisturbed
+from .session import IN_USE, GatewayError, StoppedError
 from .steps import DISABLE, ENABLE, REMOVE_COMPUTE, REMOVE_INSTANCE, RESET, Step
 
 _MODE = (ENABLE, DISABLE, RESET)
@@ -32,10 +33,6 @@ class ChangeError(Exception):
     def __init__(self, message: str, restored: bool) -> None:
         self.restored = restored
         super().__init__(message)
-
-
-class StoppedError(BaseException):
-    """We were told to stop. Whoever handles signals may raise it at any moment, also where errors are caught and taken for NVML's."""
 
 
 class Means(NamedTuple):
@@ -71,13 +68,13 @@ def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left
             if one.uuid not in waiting:
                 _check(gateway, one, was[one.uuid])
     except BaseException as error:  # also an interrupt: half a layout serves nobody
-        trouble = restore(gateway, begun, was, means.reset, say)
+        trouble = undisturbed(partial(restore, gateway, begun, was, means.reset, say))
         if not trouble:
-            journal.clear()
+            undisturbed(journal.clear)
         if not isinstance(error, (GatewayError, _NotThereError, StoppedError)):
             raise
         raise ChangeError(_failure(error, begun, was, trouble), not trouble) from error
-    journal.clear()
+    undisturbed(journal.clear)
     return [waiting[one.uuid] for one in changing if one.uuid in waiting]
 
 

@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put GPUs back as they were found, after a change that failed or a run that was killed."""
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, TypeVar
 
 from .card import Gpu, Placement
 from .gateway import Gateway
 from .journal import Found
 from .plan import GpuPlan, found, steps_back
-from .session import GatewayError
+from .session import GatewayError, StoppedError
 from .steps import DISABLE, ENABLE
 
 Say = Callable[[str], None]
 Reset = Optional[Callable[[Sequence[Gpu]], None]]  # resets them together, raises GatewayError; None: not allowed
+
+_T = TypeVar("_T")
+
+
+def undisturbed(work: Callable[[], _T]) -> _T:
+    """What has to be done to its end, and can be begun anew, when we are told to stop in the middle of it."""
+    try:
+        return work()
+    except StoppedError:
+        return work()
 
 
 def restore(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], reset: Reset, say: Say) -> List[str]:

@@ -18,6 +18,10 @@ class GatewayError(Exception):
         super().__init__("%s: %s" % (what, error))
 
 
+class StoppedError(BaseException):
+    """We were told to stop. Whoever handles signals may raise it once, at any moment; no error, lest it be taken for one of NVML's."""
+
+
 class Session:
     """From `with` to its end."""
 
