@@ -66,10 +66,16 @@ class Node:
             selection = self._select(source, label, gpus, uuids)
         except config.ConfigError as error:
             raise config.ConfigError(" ".join([str(error)] + [sentence + "." for sentence in lost])) from error
-        left, theirs = self._still_ours(gpus, uuids, selection.wanted, left)
+        left, killed = self._still_ours(gpus, uuids, selection.wanted, left)
         plans = plan(self.gateway, gpus, uuids, selection.wanted, left, reset)
+        killed += [
+            "GPU %d (%s): a run that was killed had begun to change it; what the run had found is put back: %s"
+            % (one.gpu.index, one.gpu.address, shown(one.gpu, one.back))
+            for one in plans
+            if one.back and one.steps
+        ]
         waits = tuple(one.waits for one in plans if one.waits)
-        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings + lost + tuple(theirs), left)
+        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings + lost + tuple(killed), left)
 
     def settle(self, source: Source, label: Optional[str], reset: bool, journal: Journal, say: Say) -> Outcome:
         """Make the GPUs what the configuration says; `journal` must be held. Raises what plan and change raise."""
