@@ -332,6 +332,7 @@ def test_one_run_at_a_time(boot: Boot) -> None:
     with Journal(host.folder), pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
         host.apply(SEVEN)
     assert host.apply(SEVEN).changed
+    assert Path(host.folder, "lock").stat().st_mode & 0o777 == 0o600  # flock asks no more than to read
 
 
 def test_a_plan_does_not_take_a_run_under_way_for_a_killed_one(boot: Boot) -> None:

@@ -51,7 +51,8 @@ class Journal:
     def __enter__(self) -> "Journal":
         try:
             os.makedirs(self._folder, 0o755, exist_ok=True)
-            lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # Whoever can read it could hold it.
+            lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError("%s cannot be used (%s); changing MIG needs root." % (self._folder, error.strerror)) from error
         self._wait(lock, fcntl.LOCK_EX)
