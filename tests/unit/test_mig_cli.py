@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,6 +203,21 @@ def test_no_nvml_is_code_7(program: Program, tmp_path: Path) -> None:
     program.env["PYTHONPATH"] += f":{tmp_path}"
     (tmp_path / "pynvml.py").write_text("raise ImportError('No module named pynvml')\n")
     assert "install python3-pynvml" in program("export", code=7).stderr
+
+
+def test_at_boot_it_waits_for_the_driver(program: Program, tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    program.env["FORJA_NVML_STATE"] = str(late)
+    assert "trying again for 0.5 s" in program("apply", "--wait", "0.5", "-c", "all-balanced", code=7).stderr
+    argv = [sys.executable, "-m", "forja.mig", "apply", "--wait", "60", "-c", "all-balanced"]
+    with subprocess.Popen(argv, env=program.env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "trying again" in process.stderr.readline()
+        shutil.copy(program.machine.state, tmp_path / "copy")
+        (tmp_path / "copy").rename(late)
+        process.communicate()
+    assert process.returncode == 0
+    program("assert", "-c", "all-balanced")
 
 
 def test_the_calls_are_counted(program: Program) -> None:

@@ -59,12 +59,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
 def started(gateway: Gateway, options: argparse.Namespace) -> Gateway:
     """NVML's start loads the driver. At boot that may fail at first, while the kernel is still looking for its devices."""
     seconds = getattr(options, "wait", 0)
-    end, said = time.time() + seconds, ""
+    end, said = time.monotonic() + seconds, ""  # at boot the clock is often set meanwhile
     while True:
         try:
             return gateway.__enter__()
         except GatewayError as error:
-            if time.time() >= end:
+            if time.monotonic() >= end:
                 raise
             if str(error) != said:
                 said = str(error)
