@@ -935,6 +935,24 @@ def test_what_fails_once_while_it_is_put_back_is_tried_again(boot: Boot, late: b
     assert host.state() == before
 
 
+def test_a_second_failure_at_any_call_of_putting_back_is_overcome(boot: Boot) -> None:
+    host, target, before, _after, _calls = ready(boot, "rearrange", gpus=1)
+    create = "nvmlDeviceCreateGpuInstanceWithPlacement"
+    host.sim.fault(create, 1, "code", INSUFFICIENT)
+    host.sim.calls(reset=True)
+    with pytest.raises(ChangeError):
+        host.apply(target)
+    names = [call["call"] for call in host.sim.calls()["log"]]
+    first = names.index(create) + 1
+    for number in range(1, len(names) - first):  # the last is nvmlShutdown
+        host.sim.fault(create, 1, "code", INSUFFICIENT)
+        host.sim.fault("any", first + number, "code", UNKNOWN)
+        with pytest.raises(ChangeError, match="put back"):
+            host.apply(target)
+        assert host.state() == before, number
+        host.sim.clear_faults()
+
+
 def test_what_cannot_be_removed_keeps_its_place_and_the_mode(boot: Boot) -> None:
     """Somebody is quick to use what was just made: it stays, and MIG is not switched off below it."""
     host = boot(A100)

@@ -59,10 +59,10 @@ def _put_back(gateway: Gateway, index: int, target: Found, trouble: List[str]) -
         try:
             if _as_far_as_it_goes(gateway, index, target, told):
                 return True
+            now = gateway.detailed(gateway.gpu(index))
         except GatewayError as error:
             told.append(str(error))
             continue
-        now = gateway.detailed(gateway.gpu(index))
         if now.enabled and now.pending and target.enabled:
             # That MIG was to be off after a reset is not asked for again: the driver may do it there and then, with all that is on it.
             target = target._replace(pending=True)
