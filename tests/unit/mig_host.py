@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pynvml
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.module_utils.forja.mig.gateway import Gateway
 from plugins.module_utils.forja.mig.journal import Journal
-from plugins.module_utils.forja.mig.node import Node, Outcome
+from plugins.module_utils.forja.mig.node import Node, Outcome, pictures
 from tests.lab.nvml.machine import Machine
 from tests.lab.nvml.nvml_sim.simulator import SimulatorError
 
@@ -87,3 +89,30 @@ class Host:
 
 
 Boot = Callable[..., Host]
+
+
+def drawn(host: Host, plan: Outcome) -> tuple[str, str]:
+    with Gateway(pynvml) as gateway:
+        return pictures(gateway, plan.plans)
+
+
+def ask_for_no_mig(gpu: int) -> None:
+    """Somebody does it by hand; with instances on the GPU it waits."""
+    pynvml.nvmlInit()
+    assert pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(gpu), 0) == IN_USE
+
+
+def fork(work: Callable[[], object]) -> int:
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def dies(work: Callable[[], object]) -> bool:
+    """Whether the work, in a process of its own, is killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == -signal.SIGKILL
