@@ -12,7 +12,7 @@ description:
   - A plan is made from what the driver itself offers on these very boards. Instances that are already right stay where they are, with
     their UUIDs and their processes; as few as possible are removed. What cannot be is refused before anything is changed.
   - A GPU that somebody uses is refused with the names of who does. Whatever fails midway, every GPU is put back as it was found. A run
-    that was killed leaves a note, from which the next one finishes or puts back.
+    that was killed leaves a note, from which the next one finishes or puts back; a GPU that somebody has changed since is left to them.
   - Unlike mig-parted, it takes a profile that the card does not have, a filter that matches nothing, and an unknown key for errors.
 attributes:
   check_mode:
@@ -131,7 +131,6 @@ restored:
   returned: when the change failed
 """
 
-from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
@@ -141,10 +140,12 @@ from ..module_utils.forja.host_files import HostFiles
 from ..module_utils.forja.mig.change import BusyError, ChangeError
 from ..module_utils.forja.mig.config import ConfigError
 from ..module_utils.forja.mig.export import exported
-from ..module_utils.forja.mig.gateway import Gateway, GatewayError
+from ..module_utils.forja.mig.gateway import Gateway
 from ..module_utils.forja.mig.journal import Journal, JournalError
 from ..module_utils.forja.mig.node import Node, pictures
 from ..module_utils.forja.mig.plan import PlanError
+from ..module_utils.forja.mig.reset import run
+from ..module_utils.forja.mig.session import GatewayError
 from ..module_utils.forja.nvml_access import binding
 
 
@@ -158,7 +159,7 @@ def argument_spec() -> Dict[str, Any]:
 
 def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
     params = module.params
-    node = Node(gateway, partial(module.run_command, handle_exceptions=False))
+    node = Node(gateway, run)
     if module.check_mode:
         outcome = node.plan(params["config"], params["selected"], params["reset"] == "allowed", Journal().left())
         blockers = node.blockers(outcome)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,12 @@ def boot(nvml_machine: Callable[..., machine.Machine], tmp_path: Path) -> Boot:
         return Host(nvml_machine(gpus=list(gpus), **rest), tmp_path, files)
 
     return start
+
+
+@pytest.fixture
+def job() -> Iterator[int]:
+    """The pid of a process that stands for a colleague's job."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "train.py"])
+    yield process.pid
+    process.kill()
+    process.wait()

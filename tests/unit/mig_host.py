@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pynvml
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.module_utils.forja.mig.gateway import Gateway
 from plugins.module_utils.forja.mig.journal import Journal
-from plugins.module_utils.forja.mig.node import Node, Outcome
+from plugins.module_utils.forja.mig.node import Node, Outcome, pictures
 from tests.lab.nvml.machine import Machine
 from tests.lab.nvml.nvml_sim.simulator import SimulatorError
 
@@ -61,15 +63,15 @@ class Host:
         outcome = self.plan(source)
         return not (outcome.changed or outcome.reboot)
 
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
+    def run(self, argv: list[str]) -> tuple[int, str]:
         """Stands for nvidia-smi, as far as it resets GPUs."""
         assert argv[:3] == ["nvidia-smi", "--gpu-reset", "-i"]
         self.resets.append(argv[3])
         try:
             self.sim.reset(argv[3].split(","))
         except SimulatorError as error:
-            return 255, str(error), ""
-        return 0, "", ""
+            return 255, str(error)
+        return 0, ""
 
     def state(self) -> list[Any]:
         """What the simulator holds, independent of our reading: modes, and instances with ids, placements and UUIDs."""
@@ -87,3 +89,30 @@ class Host:
 
 
 Boot = Callable[..., Host]
+
+
+def drawn(host: Host, plan: Outcome) -> tuple[str, str]:
+    with Gateway(pynvml) as gateway:
+        return pictures(gateway, plan.plans)
+
+
+def ask_for_no_mig(gpu: int) -> None:
+    """Somebody does it by hand; with instances on the GPU it waits."""
+    pynvml.nvmlInit()
+    assert pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(gpu), 0) == IN_USE
+
+
+def fork(work: Callable[[], object]) -> int:
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def dies(work: Callable[[], object]) -> bool:
+    """Whether the work, in a process of its own, is killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1]) == -signal.SIGKILL

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +80,18 @@ def test_data_for_other_programs(program: Program) -> None:
     assert json.loads(program("assert", "--json", "-c", "all-7g.40gb").stdout)["as_wanted"] is True
 
 
+@pytest.mark.parametrize(("command", "code"), [("plan", 1), ("apply", 0), ("assert", 0), ("export", 0)])
+def test_a_reader_who_is_gone_changes_no_exit_code(program: Program, command: str, code: int) -> None:
+    """As after `forja-mig plan | head -1`; of an apply code 7 would say that nothing was changed."""
+    if command != "plan":
+        program("apply", "-c", "all-balanced")
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "forja.mig", command, "-c", "all-balanced"]
+    assert subprocess.run(argv, env=program.env, stdout=writing, stderr=writing, check=False).returncode == code
+    os.close(writing)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -142,6 +156,40 @@ def test_what_is_stopped_puts_back_with_code_4(program: Program, number: signal.
     assert simulator.show()["gpus"] == before
 
 
+def test_what_is_stopped_while_it_puts_back_goes_on_with_that(program: Program) -> None:
+    simulator = program.machine.simulator
+    program("apply", "-c", "all-1g.5gb")
+    before = simulator.show()["gpus"]
+    simulator.calls(reset=True)
+    create = "nvmlDeviceCreateGpuInstanceWithPlacement"
+    simulator.fault(create, 1, "code", 23)
+    simulator.fault(create, 2, "delay", 2000)
+    argv = [sys.executable, "-m", "forja.mig", "apply", "-c", "all-balanced"]
+    with subprocess.Popen(argv, env=program.env, stderr=subprocess.PIPE, text=True) as process:
+        while simulator.calls()["counts"].get(create, 0) < 2:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1]
+    assert process.returncode == 4, told
+    assert "Insufficient Resources" in told
+    assert "put back" in told
+    assert simulator.show()["gpus"] == before
+
+
+def test_a_plan_that_is_stopped_is_code_4_too(program: Program) -> None:
+    """While NVML is being asked the signal once passed for an error of NVML."""
+    program.machine.simulator.fault("nvmlDeviceGetGpuInstanceProfileInfo", 1, "delay", 2000)
+    argv = [sys.executable, "-m", "forja.mig", "apply", "-c", "all-balanced"]
+    with subprocess.Popen(argv, env=program.env, stderr=subprocess.PIPE, text=True) as process:
+        while not program.machine.simulator.calls()["counts"].get("nvmlDeviceGetMigMode"):
+            time.sleep(0.02)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1]
+    assert (process.returncode, told) == (4, "error: Stopped by SIGTERM before anything was changed\n")
+
+
 def test_a_mode_that_waits_is_code_6(nvml_machine: Callable[..., Machine], tmp_path: Path) -> None:
     program = Program(nvml_machine("a100-40gb", passthrough=True), tmp_path)
     assert "Reboot required: MIG mode of GPU 0" in program("apply", "-c", "all-balanced", code=6).stdout
@@ -155,6 +203,21 @@ def test_no_nvml_is_code_7(program: Program, tmp_path: Path) -> None:
     program.env["PYTHONPATH"] += f":{tmp_path}"
     (tmp_path / "pynvml.py").write_text("raise ImportError('No module named pynvml')\n")
     assert "install python3-pynvml" in program("export", code=7).stderr
+
+
+def test_at_boot_it_waits_for_the_driver(program: Program, tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    program.env["FORJA_NVML_STATE"] = str(late)
+    assert "trying again for 0.5 s" in program("apply", "--wait", "0.5", "-c", "all-balanced", code=7).stderr
+    argv = [sys.executable, "-m", "forja.mig", "apply", "--wait", "60", "-c", "all-balanced"]
+    with subprocess.Popen(argv, env=program.env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "trying again" in process.stderr.readline()
+        shutil.copy(program.machine.state, tmp_path / "copy")
+        (tmp_path / "copy").rename(late)
+        process.communicate()
+    assert process.returncode == 0
+    program("assert", "-c", "all-balanced")
 
 
 def test_the_calls_are_counted(program: Program) -> None:

@@ -9,20 +9,22 @@ Exit codes: 0 the GPUs are as wanted; 1 they are not (assert, plan); 2 the reque
 import argparse
 import contextlib
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional
 
 from .busy import words
-from .change import BusyError, ChangeError, StoppedError
+from .change import BusyError, ChangeError
 from .config import ConfigError
 from .export import as_yaml, exported
-from .gateway import Gateway, GatewayError
+from .gateway import Gateway
 from .journal import Journal, JournalError
 from .node import Node, Outcome, pictures
 from .plan import PlanError
+from .reset import run
+from .session import GatewayError, StoppedError
 
 AS_WANTED, NOT_AS_WANTED, WRONG, BUSY, PUT_BACK, BROKEN, REBOOT, UNUSABLE = range(8)
 
@@ -38,7 +40,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             stack.push(gateway)
             code = COMMANDS[options.command](Node(gateway, run), gateway, source, options)
             if options.calls:
-                print("%d NVML calls" % gateway.calls, file=sys.stderr)
+                tell("%d NVML calls" % gateway.calls, sys.stderr)
             return code
     except (ConfigError, PlanError) as error:
         return fail(WRONG, error)
@@ -57,16 +59,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
 def started(gateway: Gateway, options: argparse.Namespace) -> Gateway:
     """NVML's start loads the driver. At boot that may fail at first, while the kernel is still looking for its devices."""
     seconds = getattr(options, "wait", 0)
-    end, said = time.time() + seconds, ""
+    end, said = time.monotonic() + seconds, ""  # at boot the clock is often set meanwhile
     while True:
         try:
             return gateway.__enter__()
         except GatewayError as error:
-            if time.time() >= end:
+            if time.monotonic() >= end:
                 raise
             if str(error) != said:
                 said = str(error)
-                print("%s; trying again for %g s" % (said, seconds), file=sys.stderr, flush=True)
+                tell("%s; trying again for %g s" % (said, seconds), sys.stderr)
             time.sleep(min(2, seconds))
 
 
@@ -113,16 +115,15 @@ def read(path: Optional[str]) -> Optional[str]:
         raise ConfigError("%s cannot be read: %s." % (path, error)) from error
 
 
-def run(argv: List[str]) -> Tuple[int, str, str]:
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
 def stop(number: int, _frame: Any) -> None:
     """What systemd sends when a unit takes too long, or a terminal that is closed: what was begun is put back, undisturbed."""
+    deaf()
+    raise StoppedError("Stopped by %s" % signal.Signals(number).name)
+
+
+def deaf() -> None:
     for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
-    raise StoppedError("Stopped by %s" % signal.Signals(number).name)
 
 
 def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
@@ -130,14 +131,15 @@ def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argpars
         if signal.getsignal(one) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(one, stop)
     with Journal() as journal:
-        outcome = node.settle(source, options.config, options.reset, journal, lambda words: print(words, file=sys.stderr, flush=True))
+        outcome = node.settle(source, options.config, options.reset, journal, lambda words: tell(words, sys.stderr))
+        deaf()  # it is done
     warn(outcome)
     if options.json:
-        print(json.dumps(data(outcome)))
+        tell(json.dumps(data(outcome)))
     elif outcome.reboot:
-        print("Reboot required: %s." % "; ".join(outcome.reboot))
+        tell("Reboot required: %s." % "; ".join(outcome.reboot))
     else:
-        print("%s: %s" % (outcome.label, "done" if outcome.changed else "nothing to do"))
+        tell("%s: %s" % (outcome.label, "done" if outcome.changed else "nothing to do"))
     return REBOOT if outcome.reboot else AS_WANTED
 
 
@@ -146,14 +148,14 @@ def plan(node: Node, gateway: Gateway, source: Optional[str], options: argparse.
     warn(outcome)
     in_the_way = node.blockers(outcome)
     if options.json:
-        print(json.dumps(dict(data(outcome), blockers=in_the_way)))
+        tell(json.dumps(dict(data(outcome), blockers=in_the_way)))
     else:
         before, after = pictures(gateway, outcome.plans)
         if outcome.changed:
-            print("now\n%s\nthen\n%s\n%s" % (before, after, "\n".join(outcome.words)))
-        print("\n".join("Reboot required: %s." % reason for reason in outcome.reboot) or "%d steps" % len(outcome.words))
+            tell("now\n%s\nthen\n%s\n%s" % (before, after, "\n".join(outcome.words)))
+        tell("\n".join("Reboot required: %s." % reason for reason in outcome.reboot) or "%d steps" % len(outcome.words))
         for record in in_the_way:
-            print("In the way: %s." % words(record))
+            tell("In the way: %s." % words(record))
     return NOT_AS_WANTED if outcome.changed or outcome.reboot else AS_WANTED
 
 
@@ -162,15 +164,15 @@ def check(node: Node, _gateway: Gateway, source: Optional[str], options: argpars
     warn(outcome)
     right = not (outcome.changed or outcome.reboot)
     if options.json:
-        print(json.dumps(dict(data(outcome), as_wanted=right)))
+        tell(json.dumps(dict(data(outcome), as_wanted=right)))
     else:
-        print("%s: %s" % (outcome.label, "as wanted" if right else "not as wanted: " + "; ".join(outcome.words + list(outcome.reboot))))
+        tell("%s: %s" % (outcome.label, "as wanted" if right else "not as wanted: " + "; ".join(outcome.words + list(outcome.reboot))))
     return AS_WANTED if right else NOT_AS_WANTED
 
 
 def export(_node: Node, gateway: Gateway, _source: Optional[str], options: argparse.Namespace) -> int:
     found = exported(gateway.gpus(), options.config)
-    print(json.dumps(found) if options.json else as_yaml(found), end="\n" if options.json else "")
+    tell(json.dumps(found) if options.json else as_yaml(found).rstrip("\n"))
     return AS_WANTED
 
 
@@ -185,13 +187,22 @@ def data(outcome: Outcome) -> Any:
     }
 
 
+def tell(text: str, stream: Any = None) -> None:
+    """A reader who is gone changes nothing of what was done, nor of the exit code."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python fails at its end, flushing
+
+
 def warn(outcome: Outcome) -> None:
     for warning in outcome.warnings:
-        print("warning: " + warning, file=sys.stderr)
+        tell("warning: " + warning, sys.stderr)
 
 
 def fail(code: int, error: object) -> int:
-    print("error: %s" % error, file=sys.stderr)
+    tell("error: %s" % error, sys.stderr)
     return code
 
 

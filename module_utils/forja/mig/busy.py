@@ -5,12 +5,12 @@ from typing import Any, Dict, List, Sequence
 
 from ..holders import find, process
 from ..host_files import HostFiles
-from .gateway import Gateway
 from .plan import GpuPlan
+from .reader import Reader
 from .steps import REMOVE_COMPUTE, REMOVE_INSTANCE
 
 
-def blockers(gateway: Gateway, files: HostFiles, plans: Sequence[GpuPlan], own: int) -> List[Dict[str, Any]]:
+def blockers(gateway: Reader, files: HostFiles, plans: Sequence[GpuPlan], own: int) -> List[Dict[str, Any]]:
     """One record a process and GPU: gpu, pid, name, command, unit, container, and the instances it is on.
 
     A process on another instance is no reason to wait. `own` is our own pid: NVML itself holds the GPU open.
@@ -35,7 +35,7 @@ def blockers(gateway: Gateway, files: HostFiles, plans: Sequence[GpuPlan], own: 
     return found + _openers(gateway, files, changing_mode, own, {(record["gpu"], record["pid"]) for record in found})
 
 
-def _openers(gateway: Gateway, files: HostFiles, plans: Sequence[GpuPlan], own: int, known: Any) -> List[Dict[str, Any]]:
+def _openers(gateway: Reader, files: HostFiles, plans: Sequence[GpuPlan], own: int, known: Any) -> List[Dict[str, Any]]:
     """Who merely has the device open, such as a monitor, which a mode change does not survive either."""
     if not plans:
         return []

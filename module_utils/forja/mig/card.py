@@ -69,6 +69,22 @@ class Card(NamedTuple):
         raise KeyError(number)
 
 
+class Gpu(NamedTuple):
+    """One GPU as found. Addresses are of the form 0000:07:00.0, ids of the form 0x20B010DE, as mig-parted writes them."""
+
+    index: int  # type: ignore[assignment] # hides tuple.index
+    address: str
+    device: str
+    subsystem: str
+    name: str
+    total_bytes: int
+    capable: bool
+    enabled: bool
+    pending: bool
+    profiles: Tuple[Profile, ...]
+    instances: Tuple[Instance, ...]
+
+
 class WantedInstance(NamedTuple):
     """One GPU instance of the list form, wanted just so."""
 

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry out the plans of a node: all of them, or none. Whatever fails midway, every GPU is put back as it was found."""
+"""Carry out the plans of a node: all of them, or none. Whatever fails midway, every GPU is put back as it was found (restore.py)."""
 
 import contextlib
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from functools import partial
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 from .busy import blockers, words
 from .card import Placement
-from .gateway import IN_USE, Gateway, GatewayError, Gpu
-from .journal import Found, Journal
-from .plan import GpuPlan, found, plan_gpu, steps_back
-from .steps import DISABLE, ENABLE, MAKE_COMPUTE, MAKE_INSTANCE, REMOVE_COMPUTE, REMOVE_INSTANCE, RESET, Step
+from .gateway import Gateway
+from .journal import Found, Journal, Left
+from .plan import GpuPlan, found, goal, plan_gpu, steps_back
+from .restore import Reset, Say, restore, undisturbed
+from .session import IN_USE, GatewayError, StoppedError
+from .steps import DISABLE, ENABLE, REMOVE_COMPUTE, REMOVE_INSTANCE, RESET, Step
 
 _MODE = (ENABLE, DISABLE, RESET)
-
-Say = Callable[[str], None]
 
 
 class BusyError(Exception):
@@ -34,28 +35,28 @@ class ChangeError(Exception):
         super().__init__(message)
 
 
-class StoppedError(Exception):
-    """We were told to stop. Whoever handles signals may raise it at any moment."""
-
-
 class Means(NamedTuple):
     """What a change needs of the host."""
 
     files: Any  # HostFiles, to name processes
     pid: int  # our own
-    reset: Optional[Callable[[Sequence[Gpu]], None]]  # resets them together; None: not allowed. Raises GatewayError
+    reset: Reset
 
 
-def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left: Dict[str, Found], means: Means, say: Say) -> List[str]:
+def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left: Dict[str, Left], means: Means, say: Say) -> List[str]:
     """Do it, and look whether it is so; the answer is why a reboot is required, a sentence each. The journal must be held."""
     say = _heard_or_not(say)
     changing = [one for one in plans if one.steps]
     in_the_way = blockers(gateway, means.files, changing, means.pid)
     if in_the_way:
         raise BusyError(in_the_way)
-    # Of a GPU that a killed run changed, what that run found counts: it is what its users last chose.
-    was = dict({one.uuid: found(one.gpu) for one in changing}, **left)
-    journal.write(was)
+    notes = dict(left)
+    for one in changing:
+        # Of a GPU that a killed run changed, what that run found counts: it is what its users last chose.
+        note = left.get(one.uuid) or Left(found(one.gpu), ())
+        notes[one.uuid] = note._replace(heading=note.heading + (goal(one),)) if one.wanted else note
+    was = {uuid: note.found for uuid, note in notes.items()}
+    journal.write(notes)
     # What a killed run changed is part of this change, finished or not: it is put back with the rest.
     begun = [one for one in plans if one.uuid in left]
     try:
@@ -67,13 +68,13 @@ def carry_out(gateway: Gateway, plans: Sequence[GpuPlan], journal: Journal, left
             if one.uuid not in waiting:
                 _check(gateway, one, was[one.uuid])
     except BaseException as error:  # also an interrupt: half a layout serves nobody
-        trouble = _restore(gateway, begun, was, means, say)
+        trouble = undisturbed(partial(restore, gateway, begun, was, means.reset, say))
         if not trouble:
-            journal.clear()
+            undisturbed(journal.clear)
         if not isinstance(error, (GatewayError, _NotThereError, StoppedError)):
             raise
         raise ChangeError(_failure(error, begun, was, trouble), not trouble) from error
-    journal.clear()
+    undisturbed(journal.clear)
     return [waiting[one.uuid] for one in changing if one.uuid in waiting]
 
 
@@ -106,7 +107,7 @@ def _modes(gateway: Gateway, plans: Sequence[GpuPlan], begun: List[GpuPlan], mea
             elif step.action == RESET:
                 resets.append(one)
             elif step.action in (REMOVE_COMPUTE, REMOVE_INSTANCE):
-                _step(gateway, one.gpu, step, {}, say)
+                _step(gateway, one, step, {}, say)
     if resets and means.reset:
         say("Reset %s" % ", ".join("GPU %d (%s)" % (one.gpu.index, one.gpu.address) for one in resets))
         means.reset([one.gpu for one in resets])
@@ -149,7 +150,7 @@ def _instances(gateway: Gateway, one: GpuPlan, begun: List[GpuPlan], say: Say) -
     for step in one.steps:
         # Where the mode changes, what was there went before it.
         if step.action not in _MODE and not (one.mode_changes and step.action in (REMOVE_COMPUTE, REMOVE_INSTANCE)):
-            _step(gateway, one.gpu, step, places, say)
+            _step(gateway, one, step, places, say)
 
 
 def _begin(begun: List[GpuPlan], one: GpuPlan) -> None:
@@ -157,18 +158,9 @@ def _begin(begun: List[GpuPlan], one: GpuPlan) -> None:
         begun.append(one)
 
 
-def _step(gateway: Gateway, gpu: Gpu, step: Step, places: Dict[Placement, int], say: Say) -> None:
-    say("GPU %d: %s" % (gpu.index, step.words()))
-    if step.action == MAKE_INSTANCE and step.profile and step.place:
-        places[step.place] = gateway.create_instance(gpu, step.profile, step.place)
-    elif step.action == MAKE_COMPUTE and step.instance:
-        gateway.create_compute(gpu, places[step.instance.placement], step)
-    elif step.action == REMOVE_COMPUTE and step.instance and step.compute:
-        gateway.destroy_compute(gpu, step.instance, step.compute)
-    elif step.action == REMOVE_INSTANCE and step.instance:
-        gateway.destroy_instance(gpu, step.instance)
-    else:
-        raise AssertionError("no such step: %r" % (step,))
+def _step(gateway: Gateway, one: GpuPlan, step: Step, places: Dict[Placement, int], say: Say) -> None:
+    say("GPU %d: %s" % (one.gpu.index, step.words()))
+    gateway.perform(one.gpu, step, places)
 
 
 def _check(gateway: Gateway, one: GpuPlan, was: Found) -> None:
@@ -182,69 +174,7 @@ def _check(gateway: Gateway, one: GpuPlan, was: Found) -> None:
         raise _NotThereError("GPU %d took every step and is still not as wanted: %s" % (one.gpu.index, todo))
 
 
-def _restore(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], means: Means, say: Say) -> List[str]:
-    """Put the GPUs back, the last changed first; the answer is what went wrong with that, a sentence each."""
-    trouble: List[str] = []
-    waiting = _restore_each(gateway, begun[::-1], was, trouble, say)
-    if waiting and means.reset:
-        try:
-            means.reset([one.gpu for one in waiting])
-            waiting = _restore_each(gateway, waiting, was, trouble, say)
-        except GatewayError as error:
-            trouble.append(str(error))
-    return trouble + ["the MIG mode of GPU %d comes back only with a reset of the GPU or a reboot" % one.gpu.index for one in waiting]
-
-
-def _restore_each(gateway: Gateway, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: List[str], say: Say) -> List[GpuPlan]:
-    """The answer are those whose mode does not come back without a reset."""
-    waiting = []
-    for one in begun:
-        say("GPU %d: put back as found" % one.gpu.index)
-        try:
-            if not one.steps and gateway.processes(one.gpu):
-                continue  # A killed run finished it, and somebody uses it since: that layout is whole, and theirs.
-            done = _put_back(gateway, one.gpu.index, was[one.uuid])
-            if done is None:
-                waiting.append(one)
-            elif not done:
-                trouble.append("GPU %d is not as it was found" % one.gpu.index)
-        except Exception as error:  # whatever it is, the other GPUs are to be put back
-            trouble.append(str(error) or repr(error))
-    return waiting
-
-
-def _put_back(gateway: Gateway, index: int, target: Found) -> Optional[bool]:
-    """Whether it is as it was; None when its mode waits for a reset."""
-    gateway.forget(index)
-    gpu = gateway.detailed(gateway.gpu(index))
-    places = {instance.placement: instance.id for instance in gpu.instances}
-    for step in steps_back(gpu, target):
-        if step.action in (ENABLE, DISABLE):
-            gateway.set_mode(gpu, step.action == ENABLE)
-            gateway.forget(index)
-            gpu = gateway.gpu(index)
-            if gpu.enabled != target.enabled == gpu.pending:
-                return None
-        else:
-            _step(gateway, gpu, step, places, lambda _words: None)
-    gateway.forget(index)
-    now = gateway.detailed(gateway.gpu(index))
-    if now.enabled and now.pending and target.enabled:
-        # That MIG was to be off after a reset is not asked for again: the driver may do it there and then, with all that is on it.
-        target = target._replace(pending=True)
-    return _shape(found(now)) == _shape(target)
-
-
-def _shape(of: Found) -> Tuple[Any, ...]:
-    """What makes two states of a GPU the same; ids and UUIDs follow from the placements."""
-    instances = [
-        (instance.profile, instance.placement, sorted((one.profile, one.placement or Placement(-1, -1)) for one in instance.compute))
-        for instance in of.instances
-    ]
-    return of.enabled, of.pending, sorted(instances)
-
-
-def _failure(error: Exception, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: Sequence[str]) -> str:
+def _failure(error: BaseException, begun: Sequence[GpuPlan], was: Dict[str, Found], trouble: Sequence[str]) -> str:
     names = ", ".join("GPU %d" % one.gpu.index for one in begun)
     if not trouble:
         lost = ["GPU %d" % one.gpu.index for one in begun if was[one.uuid].enabled and not was[one.uuid].pending]

@@ -4,7 +4,7 @@
 import json
 from typing import Any, Dict, List, Sequence, Tuple
 
-from .gateway import Gpu
+from .card import Gpu
 from .names import ci_name
 
 

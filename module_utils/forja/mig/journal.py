@@ -5,6 +5,7 @@ The note is written before the first change and taken away after the last, or af
 nothing after a reboot, which no MIG instance survives.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,7 +16,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from .card import Compute, Instance, Placement
 
 STATE = "/var/lib/forja/mig"
-VERSION = 1
+VERSION = 2
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -24,11 +25,18 @@ class JournalError(Exception):
 
 
 class Found(NamedTuple):
-    """What a GPU was before a run changed it."""
+    """What a GPU is, or is to be: mode and instances."""
 
     enabled: bool
     pending: bool  # the mode after the next reset
-    instances: Tuple[Instance, ...]  # with ids and placements of their compute instances
+    instances: Tuple[Instance, ...]  # with ids and placements of their compute instances; an id of -1 is not known yet
+
+
+class Left(NamedTuple):
+    """What the note has of a GPU."""
+
+    found: Found  # before the run changed it
+    heading: Tuple[Found, ...]  # what the run was making of it; more than one where further runs were killed
 
 
 class Journal:
@@ -43,13 +51,15 @@ class Journal:
     def __enter__(self) -> "Journal":
         try:
             os.makedirs(self._folder, 0o755, exist_ok=True)
-            lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # Whoever can read it could hold it.
+            lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError("%s cannot be used (%s); changing MIG needs root." % (self._folder, error.strerror)) from error
         self._wait(lock, fcntl.LOCK_EX)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         self._lock = lock
+        with contextlib.suppress(OSError):  # who it is, is but a help to others; a full disk shows when the note is written
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return self
 
     def __exit__(self, *_exception: Any) -> None:
@@ -74,8 +84,8 @@ class Journal:
                     ) from None
                 time.sleep(0.1)
 
-    def left(self) -> Dict[str, Found]:
-        """By GPU UUID what a killed run found; empty when none was killed since the last boot.
+    def left(self) -> Dict[str, Left]:
+        """By GPU UUID what a killed run found and wanted; empty when none was killed since the last boot.
 
         Outside of the context it waits for a run that is under way: its note is not that of a killed one.
         """
@@ -90,19 +100,20 @@ class Journal:
                 raise ValueError("version %r" % note["version"])
             if note["boot_id"] != boot_id():
                 return {}
-            return {uuid: _found(record) for uuid, record in note["gpus"].items()}
+            return {uuid: _left(record) for uuid, record in note["gpus"].items()}
         except FileNotFoundError:
             return {}
         except PermissionError as error:
             raise JournalError("%s cannot be read; run as root." % self._note) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise JournalError(
                 "%s, the note of a run that was killed, cannot be understood (%s). See `python3 -m forja.mig export` for what"
                 " the GPUs are now, then remove the file." % (self._note, error)
             ) from error
 
-    def write(self, gpus: Dict[str, Found]) -> None:
-        note = {"version": VERSION, "boot_id": boot_id(), "gpus": {uuid: _record(found) for uuid, found in gpus.items()}}
+    def write(self, gpus: Dict[str, Left]) -> None:
+        records = {uuid: {"found": _record(one.found), "heading": [_record(state) for state in one.heading]} for uuid, one in gpus.items()}
+        note = {"version": VERSION, "boot_id": boot_id(), "gpus": records}
         fresh = self._note + ".new"
         try:
             with open(fresh, "w") as stream:
@@ -135,6 +146,10 @@ def _record(found: Found) -> Dict[str, Any]:
             for i in found.instances
         ],
     }
+
+
+def _left(record: Dict[str, Any]) -> Left:
+    return Left(_found(record["found"]), tuple(_found(state) for state in record["heading"]))
 
 
 def _found(record: Dict[str, Any]) -> Found:

@@ -2,20 +2,23 @@
 """One node from end to end: look, select, plan, change, report. The module gpu_mig and `python3 -m forja.mig` are this and words."""
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..host_files import HostFiles
 from . import config, picture
 from .busy import blockers
-from .card import Card
-from .change import Means, Say, carry_out
-from .gateway import Gateway, GatewayError, Gpu
-from .journal import Found, Journal
+from .card import Card, Gpu, Wanted
+from .change import Means, carry_out
+from .gateway import Gateway
+from .journal import Journal, Left
+from .killed import could_leave, finished
+from .killed import words as shown
 from .names import ci_name
-from .plan import GpuPlan, PlanError, SilentDriverError, plan
+from .plan import GpuPlan, PlanError, SilentDriverError, found, plan
+from .reset import Resets, Run
+from .restore import Say
 from .steps import DISABLE, ENABLE
 
-Run = Callable[[List[str]], Tuple[int, str, str]]
 Source = Union[None, str, Mapping[Any, Any]]
 
 
@@ -28,6 +31,7 @@ class Outcome(NamedTuple):
     plans: Tuple[GpuPlan, ...]
     reboot: Tuple[str, ...]  # why a reboot is required, a sentence each
     warnings: Tuple[str, ...]
+    left: Dict[str, Left]  # what of a killed run counts still
 
     @property
     def changed(self) -> bool:
@@ -47,10 +51,10 @@ class Node:
 
     def __init__(self, gateway: Gateway, run: Run, files: Optional[HostFiles] = None) -> None:
         self.gateway = gateway
-        self._run = run
         self._files = files or HostFiles("/")
+        self._reset = Resets(gateway, run, self._files)
 
-    def plan(self, source: Source, label: Optional[str], reset: bool, left: Dict[str, Found]) -> Outcome:
+    def plan(self, source: Source, label: Optional[str], reset: bool, left: Dict[str, Left]) -> Outcome:
         """What `settle` would do now; nothing is changed."""
         gpus = self.gateway.gpus()
         uuids = {gpu.index: self.gateway.uuid(gpu) for gpu in gpus}
@@ -62,17 +66,23 @@ class Node:
             selection = self._select(source, label, gpus, uuids)
         except config.ConfigError as error:
             raise config.ConfigError(" ".join([str(error)] + [sentence + "." for sentence in lost])) from error
+        left, killed = self._still_ours(gpus, uuids, selection.wanted, left)
         plans = plan(self.gateway, gpus, uuids, selection.wanted, left, reset)
+        killed += [
+            "GPU %d (%s): a run that was killed had begun to change it; what the run had found is put back: %s"
+            % (one.gpu.index, one.gpu.address, shown(one.gpu, one.back))
+            for one in plans
+            if one.back and one.steps
+        ]
         waits = tuple(one.waits for one in plans if one.waits)
-        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings + lost)
+        return Outcome(selection.label, tuple(gpus), uuids, tuple(plans), waits, selection.warnings + lost + tuple(killed), left)
 
     def settle(self, source: Source, label: Optional[str], reset: bool, journal: Journal, say: Say) -> Outcome:
         """Make the GPUs what the configuration says; `journal` must be held. Raises what plan and change raise."""
-        left = journal.left()
-        outcome = self.plan(source, label, reset, left)
+        outcome = self.plan(source, label, reset, journal.left())
         if outcome.changed:
             means = Means(self._files, os.getpid(), self._reset if reset else None)
-            waiting = carry_out(self.gateway, outcome.plans, journal, left, means, say)
+            waiting = carry_out(self.gateway, outcome.plans, journal, outcome.left, means, say)
             return outcome._replace(reboot=outcome.reboot + tuple(waiting))
         # What a killed run left is as it should be already.
         journal.clear()
@@ -81,6 +91,31 @@ class Node:
     def blockers(self, outcome: Outcome) -> List[Dict[str, Any]]:
         """Who uses what the plan would remove; `settle` refuses with the same."""
         return blockers(self.gateway, self._files, [one for one in outcome.plans if one.steps], os.getpid())
+
+    def _still_ours(
+        self, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Left]
+    ) -> Tuple[Dict[str, Left], List[str]]:
+        """What counts of what a killed run left, and warnings: a GPU that somebody has taken over since is theirs."""
+        counts = dict(left)
+        theirs = []
+        for gpu in gpus:
+            one = left.get(uuids[gpu.index])
+            if one is None:
+                continue
+            gpu = self.gateway.detailed(gpu)
+            why = None
+            if not could_leave(one, gpu):
+                why = "somebody has changed it since"
+            elif gpu.index not in wanted and finished(one, gpu) and self.gateway.processes(gpu):
+                why = "it is finished, and in use"
+            if why:
+                del counts[uuids[gpu.index]]
+            if why and gpu.index not in wanted:
+                theirs.append(
+                    "GPU %d (%s): a run that was killed had begun to change it, but %s: %s stays there. The run had found %s"
+                    % (gpu.index, gpu.address, why, shown(gpu, found(gpu)), shown(gpu, one.found))
+                )
+        return counts, theirs
 
     def _select(self, source: Source, label: Optional[str], gpus: Sequence[Gpu], uuids: Dict[int, str]) -> config.Selection:
         known = [
@@ -123,47 +158,6 @@ class Node:
             raise SilentDriverError(silent[0])
         return defaults.select(label, known, cards)
 
-    def _reset(self, gpus: Sequence[Gpu]) -> None:
-        """`nvidia-smi --gpu-reset`; NVML itself has no such call. Its output says why a GPU cannot be reset."""
-        addresses = ",".join(gpu.address for gpu in self._with_peers(gpus))
-        try:
-            with self.gateway.away():
-                code, out, err = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
-        except OSError as error:  # no nvidia-smi
-            raise GatewayError("Resetting %s" % addresses, error) from error
-        if code:
-            raise GatewayError("Resetting %s" % addresses, RuntimeError((out + err).strip() or "nvidia-smi exits with %d" % code))
-
-    def _with_peers(self, gpus: Sequence[Gpu]) -> List[Gpu]:
-        """On an NVSwitch system of the Ampere generation all GPUs of the fabric are reset together, or none.
-
-        Later generations change the mode without a reset, so that this is never asked of them.
-        """
-        chosen = {gpu.index for gpu in gpus}
-        if not self._has_nvswitch():
-            return list(gpus)
-        peers = [gpu for gpu in self.gateway.gpus() if gpu.device in {one.device for one in gpus}]
-        for peer in peers:
-            busy = self.gateway.processes(peer)
-            if peer.index not in chosen and (peer.instances or busy):
-                raise GatewayError(
-                    "Resetting GPU %s" % ", ".join(str(number) for number in sorted(chosen)),
-                    RuntimeError(
-                        "GPU %d hangs on the same NVSwitches, must be reset with it, and %s"
-                        % (peer.index, "holds MIG instances" if peer.instances else "runs pid %d" % busy[0].pid)
-                    ),
-                )
-        return peers
-
-    def _has_nvswitch(self) -> bool:
-        # PCI class 0x0680, bridge of no other kind, by NVIDIA: what NVSwitches are.
-        base = "/sys/bus/pci/devices"
-        return any(
-            self._files.word("%s/%s/vendor" % (base, name)) == "0x10de"
-            and (self._files.word("%s/%s/class" % (base, name)) or "").startswith("0x0680")
-            for name in self._files.names(base)
-        )
-
     # Reports
 
     def devices(self) -> List[Dict[str, Any]]:
@@ -203,7 +197,8 @@ def pictures(gateway: Gateway, plans: Sequence[GpuPlan]) -> Tuple[str, str]:
         card = gateway.card(one.gpu)
         title = "GPU %d %s (%s)" % (one.gpu.index, one.gpu.name, one.gpu.address)
         before += [title] + _drawn(card, one.gpu.enabled, picture.before(one.gpu.instances, card))
-        after += [title] + _drawn(card, _enabled_after(one), picture.after(one.layout, card) if one.layout else [])
+        then = picture.after(one.layout, card) if one.layout else picture.before(one.back.instances if one.back else (), card)
+        after += [title] + _drawn(card, _enabled_after(one), then)
     return "".join(line + "\n" for line in before), "".join(line + "\n" for line in after)
 
 

@@ -3,10 +3,10 @@
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .card import Card, Wanted
-from .gateway import Gateway, Gpu
-from .journal import Found
-from .layout import Layout, NoLayout
+from .card import Card, Compute, Gpu, Instance, Placement, Wanted
+from .journal import Found, Left
+from .layout import Layout, NewCompute, NoLayout, untouched
+from .reader import Reader
 from .solver import settled, solve
 from .steps import DISABLE, ENABLE, RESET, Step, back_to, clear, towards
 
@@ -34,7 +34,8 @@ class GpuPlan(NamedTuple):
     wanted: Optional[Wanted]  # None: only what a killed run left is put back
     steps: Tuple[Step, ...]
     waits: Optional[str] = None  # why the wanted layout cannot be reached without a reset or a reboot
-    layout: Optional[Layout] = None  # that the steps lead to; None where nothing changes, or MIG goes
+    layout: Optional[Layout] = None  # that the steps lead to; None where nothing changes, or MIG goes, or `back` says it
+    back: Optional[Found] = None  # that the steps lead to where nothing is wanted
 
     @property
     def mode_changes(self) -> bool:
@@ -42,7 +43,7 @@ class GpuPlan(NamedTuple):
 
 
 def plan(
-    gateway: Gateway, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Found], reset: bool
+    gateway: Reader, gpus: Sequence[Gpu], uuids: Dict[int, str], wanted: Dict[int, Wanted], left: Dict[str, Left], reset: bool
 ) -> List[GpuPlan]:
     """One plan for each GPU that is wanted to be something, or that a killed run left changed."""
     plans = []
@@ -51,16 +52,20 @@ def plan(
         if gpu.index in wanted:
             plans.append(plan_gpu(gateway, gpu, uuid, wanted[gpu.index], reset))
         elif uuid in left:
+            if left[uuid].found.instances and not gpu.profiles:
+                raise SilentDriverError(gpu)
             found = gateway.detailed(gpu)
-            plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid]))))
+            plans.append(GpuPlan(found, uuid, None, tuple(steps_back(found, left[uuid].found)), back=left[uuid].found))
     return plans
 
 
-def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) -> GpuPlan:
+def plan_gpu(gateway: Reader, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) -> GpuPlan:
     mode: List[Step] = [] if gpu.pending == wanted.enabled else [Step(ENABLE if wanted.enabled else DISABLE)]
     waits = None
     if gpu.enabled != wanted.enabled == gpu.pending:
-        if reset:
+        if gpu.instances:
+            mode = [Step(DISABLE)]  # It may only wait for these to go.
+        elif reset:
             mode = [Step(RESET)]
         else:
             waits = "MIG mode of GPU %d (%s) was %s earlier and waits for a reset of the GPU or a reboot" % (
@@ -73,7 +78,8 @@ def plan_gpu(gateway: Gateway, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool)
         return GpuPlan(gpu, uuid, wanted, tuple(clear(gpu.instances) + mode), waits)
     if gpu.enabled and settled(Card(gpu.profiles), gpu.instances, wanted):
         # A step, be it only the mode, may have to be taken back: then each compute instance must be known.
-        return GpuPlan(gateway.detailed(gpu) if mode else gpu, uuid, wanted, tuple(mode), waits)
+        gpu = gateway.detailed(gpu) if mode else gpu
+        return GpuPlan(gpu, uuid, wanted, tuple(mode), waits, untouched(gpu.instances))
     gpu = gateway.detailed(gpu)
     card = gateway.card(gpu)
     if not card.profiles and not settled(card, gpu.instances, wanted):
@@ -98,3 +104,18 @@ def steps_back(gpu: Gpu, found: Found) -> List[Step]:
 def found(gpu: Gpu) -> Found:
     """What is written down of a GPU before it is changed."""
     return Found(gpu.enabled, gpu.pending, gpu.instances)
+
+
+def goal(one: GpuPlan) -> Found:
+    """What the steps make of a GPU that is wanted to be something: what stays there has its ids, what is made has none yet."""
+    if one.layout is None:
+        return Found(False, False, ())
+    stays = [
+        kept.instance._replace(compute=tuple(old for old in kept.instance.compute if old not in kept.remove) + _made(kept.add))
+        for kept in one.layout.kept
+    ]
+    return Found(True, True, tuple(stays + [Instance(-1, new.profile.id, new.placement, _made(new.compute)) for new in one.layout.new]))
+
+
+def _made(compute: Sequence[NewCompute]) -> Tuple[Compute, ...]:
+    return tuple(Compute(-1, -1, one.slices, Placement(one.start, one.slices)) for one in compute)

@@ -23,6 +23,11 @@ class Step(NamedTuple):
     start: Optional[int] = None  # its first slice within the GPU instance; None leaves it to the driver
     kind: Optional[int] = None  # its profile; None takes the one with the most multiprocessors among those of `slices`
 
+    @property
+    def lies(self) -> Optional[Placement]:
+        """Where the GPU instance lies that it is about; None for a step of the whole GPU."""
+        return self.place or (self.instance.placement if self.instance else None)
+
     def words(self) -> str:
         if self.action == ENABLE:
             return "enable MIG"
@@ -52,9 +57,8 @@ class Step(NamedTuple):
             told["compute_instance"] = self.compute.id
         if self.profile is not None:
             told["profile"] = self.profile.name
-        place = self.place or (self.instance.placement if self.instance else None)
-        if place is not None:
-            told["placement"] = {"start": place.start, "size": place.size}
+        if self.lies is not None:
+            told["placement"] = {"start": self.lies.start, "size": self.lies.size}
         if self.slices:
             told["compute_slices"] = self.slices
         return told
