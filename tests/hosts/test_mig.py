@@ -77,11 +77,13 @@ def test_the_boot_will_make_the_same(host: Any) -> None:
 
 
 @pytest.mark.usefixtures("present")
-def test_the_boot_waits_for_nobody(host: Any) -> None:
+def test_the_boot_waits_for_nobody(host: Any, variables: dict[str, Any]) -> None:
     """Clients come after the layout, and none of them, nor the boot, depends on it."""
     asked = "--property=Before,After,Requires,RequiredBy,WantedBy,TimeoutStartUSec"
     shown = dict(line.split("=", 1) for line in host.check_output("systemctl show %s %s", UNIT, asked).splitlines())
-    assert {"ollama.service", "docker.service", "nvidia-persistenced.service"} <= set(shown["Before"].split())
+    clients = {"ollama.service", "comfyui.service", "triton.service", "slurmd.service", "kubelet.service", "nvidia-dcgm.service"}
+    always = {"docker.service", "nvidia-persistenced.service", "nvidia-cdi-refresh.service", "nvidia-gpu-reset.target"}
+    assert always | (clients if "mig_clients" not in variables else set()) <= set(shown["Before"].split())
     assert "nvidia-fabricmanager.service" in shown["After"].split()
     assert shown["RequiredBy"] == ""
     assert shown["WantedBy"] == "multi-user.target"

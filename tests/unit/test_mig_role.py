@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the role mig decides in its variables: who waits for the layout at boot. tests/faults/test_mig_faults.py tries the rest on hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROLE = Path(__file__).resolve().parents[2] / "roles/mig"
+ALWAYS = ["nvidia-gpu-reset.target", "nvidia-persistenced.service", "nvidia-cdi-refresh.service", "docker.service", "containerd.service"]
+
+
+def value(name: str, **variables: Any) -> Any:
+    loader = DataLoader()
+    known: dict[str, Any] = {}
+    for part in ("defaults", "vars"):
+        known |= loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True)
+    known |= variables
+    return Templar(loader, variables=known).template(known[name])
+
+
+def test_all_known_clients_wait_for_the_layout_but_the_one_before_it() -> None:
+    known = [one["unit"].replace("*", "") for one in value("mig_clients") if "unit" in one]
+    assert {"slurmd.service", "kubelet.service", "ollama.service", "comfyui.service", "triton.service", "nvsm.service"} < set(known)
+    assert set(value("__mig_before")) == {*ALWAYS, *known} - {"nvidia-fabricmanager.service"}
+
+
+@pytest.mark.parametrize(("unit", "waits"), [
+    ("render.service", ["render.service"]),
+    ("render*.service", ["render.service"]),
+    ("render@*.service", []),
+    ("render-[ab].service", []),
+    ("*.service", []),
+    ("nvidia-persistenced.service", []),
+])
+def test_names_that_systemd_can_order_by(unit: str, waits: list[str]) -> None:
+    assert value("__mig_before", mig_clients=[{"unit": unit}, {"cri_container": "somebody"}]) == ALWAYS + waits
