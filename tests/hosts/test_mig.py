@@ -13,7 +13,9 @@ import pytest
 pytestmark = [pytest.mark.persona("mig"), pytest.mark.journal("forja-mig.service")]
 
 UNIT = "forja-mig.service"
-OURS = ["/etc/forja/mig.yaml", "/etc/default/forja-mig", f"/etc/systemd/system/{UNIT}", "/usr/local/sbin/forja-mig", "/usr/local/lib/forja"]
+STAND_BACK = "/etc/systemd/system/nvidia-mig-manager.service.d/forja-mig.conf"
+OURS = ["/etc/forja/mig.yaml", "/etc/default/forja-mig", f"/etc/systemd/system/{UNIT}", STAND_BACK, "/usr/local/sbin/forja-mig",
+        "/usr/local/lib/forja"]
 
 
 @pytest.fixture
@@ -88,6 +90,13 @@ def test_the_boot_waits_for_nobody(host: Any, variables: dict[str, Any]) -> None
     assert shown["RequiredBy"] == ""
     assert shown["WantedBy"] == "multi-user.target"
     assert shown["TimeoutStartUSec"] != "infinity"
+
+
+@pytest.mark.usefixtures("present")
+def test_nvidias_own_service_stands_back_at_boot(host: Any) -> None:
+    found = re.search(r"^ConditionPathExists=!(.*)$", host.file(STAND_BACK).content_string, re.M)
+    assert found
+    assert host.file(found[1]).exists, "the condition holds, and NVIDIA's service would make its own layout at boot"
 
 
 @pytest.mark.usefixtures("present")

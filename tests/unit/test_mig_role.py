@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the role mig decides in its variables: who waits for the layout at boot. tests/faults/test_mig_faults.py tries the rest on hosts."""
+"""What the role mig decides on paper: who waits for the layout at boot, and who stands back. tests/faults/test_mig_faults.py tries the rest on hosts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
@@ -39,3 +40,14 @@ def test_all_known_clients_wait_for_the_layout_but_the_one_before_it() -> None:
 ])
 def test_names_that_systemd_can_order_by(unit: str, waits: list[str]) -> None:
     assert value("__mig_before", mig_clients=[{"unit": unit}, {"cri_container": "somebody"}]) == ALWAYS + waits
+
+
+def test_nvidias_own_service_stands_back_while_ours_is_enabled() -> None:
+    """The condition names the very link that `systemctl enable` makes, so that disabling ours gives NVIDIA's the boot again."""
+    dropin = next(task["systemd_dropin"] for task in yaml.safe_load((ROLE / "tasks/persist.yml").read_text()) if "systemd_dropin" in task)
+    assert dropin["unit"] == "nvidia-mig-manager.service"
+    unit = (ROLE / "templates/etc/systemd/system/forja-mig.service.j2").read_text()
+    target = unit.partition("\nWantedBy=")[2].strip()
+    assert dropin["settings"] == {"Unit": {"ConditionPathExists": f"!/etc/systemd/system/{target}.wants/forja-mig.service"}}
+    gone = next(task["systemd_dropin"] for task in yaml.safe_load((ROLE / "tasks/remove.yml").read_text()) if "systemd_dropin" in task)
+    assert (gone["unit"], gone["name"], gone["state"]) == (dropin["unit"], dropin["name"], "absent")
