@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the role mig decides on paper: who waits for the layout at boot, and who stands back. tests/faults/test_mig_faults.py tries the rest on hosts."""
+"""What the role mig decides on paper: who waits for the layout at boot, who stands back. tests/faults tries it on hosts."""
 
 from __future__ import annotations
 
@@ -51,3 +51,11 @@ def test_nvidias_own_service_stands_back_while_ours_is_enabled() -> None:
     assert dropin["settings"] == {"Unit": {"ConditionPathExists": f"!/etc/systemd/system/{target}.wants/forja-mig.service"}}
     gone = next(task["systemd_dropin"] for task in yaml.safe_load((ROLE / "tasks/remove.yml").read_text()) if "systemd_dropin" in task)
     assert (gone["unit"], gone["name"], gone["state"]) == (dropin["unit"], dropin["name"], "absent")
+
+
+def test_containers_in_pods_by_the_names_of_nvidias_charts() -> None:
+    """Of the device plugin's own chart, and of the GPU Operator, which names the same programs otherwise."""
+    named = {one["cri_container"]: one["stop"] for one in value("mig_clients") if "cri_container" in one}
+    chart = {"nvidia-device-plugin-ctr", "gpu-feature-discovery-ctr"}
+    operator = {"nvidia-device-plugin", "gpu-feature-discovery", "nvidia-dcgm-exporter", "nvidia-dcgm-ctr"}
+    assert named == dict.fromkeys(chart | operator, "always")
