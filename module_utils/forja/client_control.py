@@ -73,8 +73,11 @@ class Control(NamedTuple):
         form = '{{.ID}}\t{{.Names}}\t{{.Label "%s"}}' % label
         rc, out, _err = self.run(_DOCKER_PS + [form, "--filter", "label=" + label])
         # An engine that does not run, runs no containers.
-        rows = [line.split("\t") for line in out.splitlines()] if rc == 0 else []
-        return [Container(DOCKER, row[0], row[1], row[2]) for row in rows if len(row) == 3]
+        rows = [row for row in (line.split("\t") for line in out.splitlines()) if len(row) == 3] if rc == 0 else []
+        if not rows:
+            return []
+        _rc, out, _err = self.run(["docker", "inspect", "--format", "{{.Id}} {{.HostConfig.AutoRemove}}"] + [row[0] for row in rows])
+        return [Container(DOCKER, row[0], row[1], row[2], row[0] + " true" not in out.splitlines()) for row in rows]
 
     def _cri(self) -> Tuple[List[Container], Optional[str]]:
         """Those in pods, and why they cannot be told."""

@@ -94,6 +94,8 @@ class FakeHost:
             return 0, "the journal says why", ""
         if argv[:2] == ["docker", "ps"]:
             return 0, "".join(f"{key}\t{one['name']}\t{one['label']}\n" for key, one in self.docker.items() if one["up"]), ""
+        if argv[:2] == ["docker", "inspect"]:
+            return 0, "".join(f"{key} {str(self.docker[key]['rm']).lower()}\n" for key in argv[4:]), ""
         if argv[:2] == ["crictl", "ps"]:
             if self.crictl:
                 return self.crictl
@@ -145,8 +147,8 @@ def blocker(unit: str | None = None, container: str | None = None, **more: Any) 
             "container": container, **more}
 
 
-def docker(name: str = "web", label: str = "") -> dict[str, Any]:
-    return {"name": name, "label": label, "up": True}
+def docker(name: str = "web", label: str = "", rm: bool = False) -> dict[str, Any]:
+    return {"name": name, "label": label, "up": True, "rm": rm}
 
 
 def planned(host: FakeHost, blockers: list[dict[str, Any]], known: list[Known] = DEFAULT) -> list[Stop]:
@@ -188,6 +190,21 @@ def test_labelled_containers(label: str, blocks: bool, stopped: list[tuple[str, 
     host.docker[LONG] = docker(label=label)
     found = planned(host, [blocker("docker-0123.scope", "docker:0123456789ab")] if blocks else [])
     assert [(step.client.kind, step.client.name) for step in found] == stopped
+
+
+@pytest.mark.parametrize(("label", "blocks"), [("always", False), ("", True)])
+def test_a_container_that_would_be_gone_once_stopped(label: str, blocks: bool) -> None:
+    host = FakeHost(slurmd=None)
+    host.docker[LONG] = docker(label=label, rm=True)
+    with pytest.raises(ClientError, match=r"container web \(0123456789ab\) was started with --rm"):
+        planned(host, [blocker("docker-0123.scope", "docker:0123456789ab")] if blocks else [])
+
+
+def test_a_container_that_would_be_gone_may_stay_where_it_is_not_in_the_way_or_has_a_unit() -> None:
+    host = FakeHost(triton=None)
+    host.docker[LONG] = docker(label="triton.service", rm=True)
+    assert planned(host, []) == []
+    assert [step.client.kind for step in planned(host, [blocker("docker-0123.scope", "docker:0123456789ab")])] == [UNIT]
 
 
 def test_pods_stop_behind_kubelet() -> None:
