@@ -42,6 +42,15 @@ def test_names_that_systemd_can_order_by(unit: str, waits: list[str]) -> None:
     assert value("__mig_before", mig_clients=[{"unit": unit}, {"cri_container": "somebody"}]) == ALWAYS + waits
 
 
+@pytest.mark.parametrize(("plan", "said"), [
+    ({"devices": [], "steps": []}, "no MIG"),
+    ({"failed": True, "msg": "No Python has pynvml."}, "removed; the GPUs could not be asked: No Python has pynvml."),
+])
+def test_an_absence_that_nobody_looked_at_is_not_told(plan: dict[str, Any], said: str) -> None:
+    skipped = {"skipped": True, "changed": False}
+    assert value("__mig_said", mig_state="absent", __mig_plan=plan, __mig_change=skipped) == said
+
+
 def test_nvidias_own_service_stands_back_while_ours_is_enabled() -> None:
     """The condition names the very link that `systemctl enable` makes, so that disabling ours gives NVIDIA's the boot again."""
     dropin = next(task["systemd_dropin"] for task in yaml.safe_load((ROLE / "tasks/persist.yml").read_text()) if "systemd_dropin" in task)
