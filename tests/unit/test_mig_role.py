@@ -42,6 +42,18 @@ def test_names_that_systemd_can_order_by(unit: str, waits: list[str]) -> None:
     assert value("__mig_before", mig_clients=[{"unit": unit}, {"cri_container": "somebody"}]) == ALWAYS + waits
 
 
+@pytest.mark.parametrize(("selected", "arguments"), [
+    ("training", "--file /etc/forja/mig.yaml --config training"),
+    ("two words", "--file /etc/forja/mig.yaml --config 'two words'"),
+    (True, "--file /etc/forja/mig.yaml --config true"),
+    (False, "--file /etc/forja/mig.yaml --config false"),  # `mig_selected: off`
+    ("", "--file /etc/forja/mig.yaml"),
+])
+def test_the_boot_applies_the_same_label(selected: Any, arguments: str) -> None:
+    settings = value("__mig_settings", mig_config={"version": "v1"}, mig_selected=selected)
+    assert settings.splitlines()[-1] == "FORJA_MIG=" + arguments
+
+
 @pytest.mark.parametrize(("plan", "said"), [
     ({"devices": [], "steps": []}, "no MIG"),
     ({"failed": True, "msg": "No Python has pynvml."}, "removed; the GPUs could not be asked: No Python has pynvml."),
