@@ -54,6 +54,7 @@ options:
     description:
       - Docker containers that carry this label may be stopped too, before all others; those with the value V(always) are, the rest when
         they are in the way. Where the value is the name of a unit that runs, that unit is stopped in the container's stead.
+      - A container of C(docker run --rm) is gone once it stops. If it would have to stop, that is an error, and nothing is stopped.
     type: str
     default: ""
   blockers:
@@ -179,7 +180,8 @@ def start(module: AnsibleModule, control: Control) -> Dict[str, Any]:
         trouble += [why for _client, why in failed]
         if trouble:
             clients.write_note(clients.NOTE, boot_id(), [one for one in noted if one in [client for client, _why in failed]])
-            raise ClientError("Not all is as before the change; the next run tries again.\n" + "\n".join(trouble))
+            raise ClientError("Not all is as before the change; the next run tries again. What is not to come back may go from %s.\n%s"
+                              % (clients.NOTE, "\n".join(trouble)))
         os.unlink(clients.NOTE)
     names = [one.words() for one in order]
     return {"steps": ([cdi] if cdi else []) + ["start " + name for name in names] or ["note that the change has ended"], "noted": [],

@@ -11,6 +11,7 @@ from .unit_manager import Manager, ManagerError, Run, parse_show, trouble
 _DRAGS = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
 _ASKED = ("Id", "LoadState", "ActiveState", "SubState", "TriggeredBy") + _DRAGS
 _UP = ("active", "activating", "reloading", "refreshing")
+KUBELET = "kubelet.service"
 REFRESH_UNIT = "nvidia-cdi-refresh.service"
 CDI_FILE = "/etc/cdi/nvidia.yaml"
 _DOCKER_PS = ["docker", "ps", "--no-trunc", "--format"]
@@ -32,10 +33,18 @@ class Control(NamedTuple):
 
 
     def gather(self, known: Sequence[Known], label: str) -> Host:
-        containers = self._docker(label) + (self._cri() if any(one.kind == CRI for one in known) else [])
+        containers, why = self._docker(label), None
+        if any(one.kind == CRI for one in known):
+            pods, why = self._cri()
+            containers += pods
         names = [one.name for one in known if one.kind == UNIT]
         names += [one.label for one in containers if one.label.endswith(".service")]
-        return Host(self._units(names), tuple(containers))
+        units = self._units(names)
+        # Without kubelet there are no pods, and a crictl that is left over has nobody to ask.
+        if why and KUBELET in units and units[KUBELET].running:
+            raise ClientError("%s runs, but which containers are in its pods crictl does not tell: %s. Nothing was stopped or changed."
+                              " Most often runtime-endpoint is missing in /etc/crictl.yaml." % (KUBELET, why))
+        return Host(units, tuple(containers))
 
     def _units(self, patterns: Sequence[str]) -> Dict[str, Unit]:
         """The units, and those tied to the ones that run, one call for each storey of them."""
@@ -64,18 +73,23 @@ class Control(NamedTuple):
         form = '{{.ID}}\t{{.Names}}\t{{.Label "%s"}}' % label
         rc, out, _err = self.run(_DOCKER_PS + [form, "--filter", "label=" + label])
         # An engine that does not run, runs no containers.
-        rows = [line.split("\t") for line in out.splitlines()] if rc == 0 else []
-        return [Container(DOCKER, row[0], row[1], row[2]) for row in rows if len(row) == 3]
+        rows = [row for row in (line.split("\t") for line in out.splitlines()) if len(row) == 3] if rc == 0 else []
+        if not rows:
+            return []
+        _rc, out, _err = self.run(["docker", "inspect", "--format", "{{.Id}} {{.HostConfig.AutoRemove}}"] + [row[0] for row in rows])
+        return [Container(DOCKER, row[0], row[1], row[2], row[0] + " true" not in out.splitlines()) for row in rows]
 
-    def _cri(self) -> List[Container]:
+    def _cri(self) -> Tuple[List[Container], Optional[str]]:
+        """Those in pods, and why they cannot be told."""
         if self.which("crictl") is None:
-            return []
-        rc, out, _err = self.run(["crictl", "ps", "--state", "Running", "--output", "json"])
+            return [], None
+        rc, out, err = self.run(["crictl", "ps", "--state", "running", "--output", "json"])
+        if rc != 0:
+            return [], (err or out).strip() or "exit status %d" % rc
         try:
-            records = json.loads(out)["containers"] if rc == 0 else []
-            return [Container(CRI, record["id"], record["metadata"]["name"]) for record in records or []]
-        except (ValueError, KeyError, TypeError):
-            return []
+            return [Container(CRI, record["id"], record["metadata"]["name"]) for record in json.loads(out)["containers"] or []], None
+        except (ValueError, KeyError, TypeError) as error:
+            return [], "its answer cannot be understood (%r)" % error
 
     def cdi(self) -> Optional[str]:
         """How this host's CDI specification is made anew; None where it has none."""
@@ -136,7 +150,7 @@ class Control(NamedTuple):
             self._order(["docker", "start", client.id], client)
         elif client.kind == CRI:
             end = self.now() + self.timeout
-            while not any(one.name == client.name for one in self._cri()):
+            while not any(one.name == client.name for one in self._cri()[0]):
                 if self.now() > end:
                     raise ClientError("kubelet has not started container %s again within %g s" % (client.name, self.timeout))
                 self.sleep(1)

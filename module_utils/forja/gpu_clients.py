@@ -33,12 +33,13 @@ class Unit(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A running container; `label` is what it says about itself."""
+    """A running container; `label` is what it says about itself. One of `docker run --rm` does not last: it is gone once it stops."""
 
     kind: str
     id: str
     name: str
     label: str = ""
+    lasts: bool = True
 
 
 class Known(NamedTuple):
@@ -94,8 +95,14 @@ def plan_stop(host: Host, known: Sequence[Known], blockers: Sequence[Dict[str, A
     if foreign:
         raise ClientError(refusal(foreign))
     for container in host.containers:
+        client = Client(container.kind, container.name, container.id)
         if container.kind == DOCKER and container.label == ALWAYS:
-            reasons.setdefault(Client(DOCKER, container.name, container.id), "its label says always")
+            reasons.setdefault(client, "its label says always")
+        if client in reasons and not container.lasts:
+            raise ClientError(
+                "%s was started with --rm: once stopped it is gone, and nobody could start it again. Nothing was stopped or changed. Stop"
+                " it yourself, make it anew without --rm, or where a unit runs it, let its label name that unit." % client.words()
+            )
     for one in known:
         if one.when == ALWAYS:
             for client in _clients(one, host):

@@ -130,18 +130,27 @@ def apply(home: str, launcher_path: str, files: Dict[str, bytes], text: Optional
     state = gather(home, launcher_path)
     if state.tree != files or not state.compiled:
         if not os.path.isdir(home):
-            os.makedirs(home, MODE)
+            os.makedirs(home)
+            os.chmod(home, MODE)
         release = tempfile.mkdtemp(prefix=PREFIX, dir=home)
         for path, content in files.items():
             atomic_file.replace(os.path.join(release, path), content)
         compile_in(release)
-        os.chmod(release, MODE)
+        _open_to_all(release)
         _point(os.path.join(home, "forja"), os.path.join(os.path.basename(release), "forja"))
     if text is not None:
         atomic_file.replace(launcher_path, text, MODE)
         os.chmod(launcher_path, MODE)
     for name in gather(home, launcher_path).idle:
         shutil.rmtree(os.path.join(home, name))
+
+
+def _open_to_all(folder: str) -> None:
+    """Whatever the umask of who installs: hardened hosts give root one that shuts all others out."""
+    for parent, _folders, names in os.walk(folder):
+        os.chmod(parent, MODE)
+        for name in names:
+            os.chmod(os.path.join(parent, name), MODE & ~0o111)
 
 
 def _point(link: str, target: str) -> None:

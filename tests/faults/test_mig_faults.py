@@ -52,6 +52,18 @@ Description=Stand-in of the Forja lab for the CDI refresh of NVIDIA's container 
 Type=oneshot
 ExecStart=/bin/sh -c 'echo cdi >> /run/clients.log'
 """
+# As NVIDIA's mig-parted installs it, but for the program.
+MIG_MANAGER = """[Unit]
+Description=Stand-in of the Forja lab for NVIDIA's boot service of MIG
+DefaultDependencies=no
+After=nvidia-persistenced.service nvidia-fabricmanager.service
+Before=nvidia-gpu-reset.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo mig-manager >> /run/clients.log'
+[Install]
+WantedBy=multi-user.target nvidia-gpu-reset.target
+"""
 
 
 class Gpus(Lab):
@@ -271,6 +283,21 @@ def test_a_restart_makes_the_layout_again_before_the_clients(gpus: Gpus, name: s
         asked = "systemctl show --value --property={} {}"
         done = int(host.on(asked.format("ExecMainExitTimestampMonotonic", "forja-mig")))
         assert 0 < done <= int(host.on(asked.format("ExecMainStartTimestampMonotonic", "ollama")))
+
+
+def test_nvidias_own_service_does_not_undo_the_layout_at_boot(clients: Gpus) -> None:
+    """It comes after the role, and has its boot again when ours is disabled."""
+    clients.on(f"cat > /etc/systemd/system/nvidia-mig-manager.service <<'END'\n{MIG_MANAGER}END\n"
+               "systemctl enable nvidia-mig-manager 2>/dev/null")
+    clients.restart()
+    assert "mig-manager" not in clients.log()
+    assert clients.on("systemctl show --value --property=ConditionResult nvidia-mig-manager") == "no"
+    clients.on("systemctl disable forja-mig 2>/dev/null")
+    clients.restart()
+    assert "mig-manager" in clients.log()
+    clients.on("systemctl disable nvidia-mig-manager 2>/dev/null; rm /etc/systemd/system/nvidia-mig-manager.service")
+    assert clients.run(config=only(BALANCED))[AMPERE] > 0
+    clients.witness()
 
 
 def test_a_broken_configuration_is_a_failed_unit_and_no_hang(clients: Gpus) -> None:

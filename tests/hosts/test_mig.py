@@ -13,7 +13,9 @@ import pytest
 pytestmark = [pytest.mark.persona("mig"), pytest.mark.journal("forja-mig.service")]
 
 UNIT = "forja-mig.service"
-OURS = ["/etc/forja/mig.yaml", "/etc/default/forja-mig", f"/etc/systemd/system/{UNIT}", "/usr/local/sbin/forja-mig", "/usr/local/lib/forja"]
+STAND_BACK = "/etc/systemd/system/nvidia-mig-manager.service.d/forja-mig.conf"
+OURS = ["/etc/forja/mig.yaml", "/etc/default/forja-mig", f"/etc/systemd/system/{UNIT}", STAND_BACK, "/usr/local/sbin/forja-mig",
+        "/usr/local/lib/forja"]
 
 
 @pytest.fixture
@@ -77,15 +79,24 @@ def test_the_boot_will_make_the_same(host: Any) -> None:
 
 
 @pytest.mark.usefixtures("present")
-def test_the_boot_waits_for_nobody(host: Any) -> None:
+def test_the_boot_waits_for_nobody(host: Any, variables: dict[str, Any]) -> None:
     """Clients come after the layout, and none of them, nor the boot, depends on it."""
     asked = "--property=Before,After,Requires,RequiredBy,WantedBy,TimeoutStartUSec"
     shown = dict(line.split("=", 1) for line in host.check_output("systemctl show %s %s", UNIT, asked).splitlines())
-    assert {"ollama.service", "docker.service", "nvidia-persistenced.service"} <= set(shown["Before"].split())
+    clients = {"ollama.service", "comfyui.service", "triton.service", "slurmd.service", "kubelet.service", "nvidia-dcgm.service"}
+    always = {"docker.service", "nvidia-persistenced.service", "nvidia-cdi-refresh.service", "nvidia-gpu-reset.target"}
+    assert always | (clients if "mig_clients" not in variables else set()) <= set(shown["Before"].split())
     assert "nvidia-fabricmanager.service" in shown["After"].split()
     assert shown["RequiredBy"] == ""
     assert shown["WantedBy"] == "multi-user.target"
     assert shown["TimeoutStartUSec"] != "infinity"
+
+
+@pytest.mark.usefixtures("present")
+def test_nvidias_own_service_stands_back_at_boot(host: Any) -> None:
+    found = re.search(r"^ConditionPathExists=!(.*)$", host.file(STAND_BACK).content_string, re.M)
+    assert found
+    assert host.file(found[1]).exists, "the condition holds, and NVIDIA's service would make its own layout at boot"
 
 
 @pytest.mark.usefixtures("present")

@@ -85,6 +85,18 @@ def test_written_once_then_nothing_is_left(place: Place) -> None:
     assert (os.stat(place.home + "/forja/").st_mode & 0o777, os.stat(place.command).st_mode & 0o777) == (0o755, 0o755)
 
 
+def test_everybody_may_run_it_whatever_the_umask(place: Place) -> None:
+    old = os.umask(0o077)
+    try:
+        place.apply(FILES, launcher(sys.executable))
+    finally:
+        os.umask(old)
+    modes = {Path(place.home).stat().st_mode & 0o777}
+    for folder, folders, names in os.walk(place.home + "/forja/"):
+        modes |= {os.stat(os.path.join(folder, name)).st_mode & 0o777 for name in [*folders, *names]}
+    assert modes == {0o755, 0o644}
+
+
 @pytest.mark.parametrize(("damage", "told"), [
     ("echo broken > lib/forja/forja/mig/__main__.py", "write forja/mig/__main__.py"),
     ("rm lib/forja/forja/mig/__init__.py", "write forja/mig/__init__.py"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,21 @@ DEFAULT = [
 ]
 
 
+def in_pod(key: str, name: str) -> dict[str, Any]:
+    """A container as `crictl ps --output json` prints it: the message Container of the runtime interface, with 64-bit numbers as text."""
+    return {
+        "id": key,
+        "podSandboxId": "134b58ab2e0cfd7432a9db818b1b4ec52fdc747333f0ba2c9342860dc2ea7c50",
+        "metadata": {"name": name, "attempt": 0},
+        "image": {"image": "sha256:0630afbcfebb45059794b9a9f160f57f50062d28351c49bb568a3f7e206855bd", "annotations": {}},
+        "imageRef": "sha256:0630afbcfebb45059794b9a9f160f57f50062d28351c49bb568a3f7e206855bd",
+        "state": "CONTAINER_RUNNING",
+        "createdAt": "1641576808817824971",
+        "labels": {"io.kubernetes.container.name": name, "io.kubernetes.pod.name": name + "-x7k2p", "io.kubernetes.pod.namespace": "gpu"},
+        "annotations": {"io.kubernetes.container.restartCount": "0"},
+    }
+
+
 class PowerCutError(Exception):
     """The power went."""
 
@@ -52,6 +68,7 @@ class FakeHost:
         self.dead: set[str] = set()  # does not start
         self.crashes: set[str] = set()  # starts, and ends at once
         self.die_at = -1
+        self.crictl: tuple[int, str, str] | None = None  # what it answers instead
         self.programs = {"docker", "crictl"}
         self.files: set[str] = set()
 
@@ -77,9 +94,13 @@ class FakeHost:
             return 0, "the journal says why", ""
         if argv[:2] == ["docker", "ps"]:
             return 0, "".join(f"{key}\t{one['name']}\t{one['label']}\n" for key, one in self.docker.items() if one["up"]), ""
+        if argv[:2] == ["docker", "inspect"]:
+            return 0, "".join(f"{key} {str(self.docker[key]['rm']).lower()}\n" for key in argv[4:]), ""
         if argv[:2] == ["crictl", "ps"]:
-            records = [{"id": key, "metadata": {"name": one["name"]}} for key, one in self.cri.items() if one["up"]]
-            return 0, json.dumps({"containers": records}), ""
+            if self.crictl:
+                return self.crictl
+            records = [in_pod(key, one["name"]) for key, one in self.cri.items() if one["up"]]
+            return 0, json.dumps({"containers": records}, indent=2) + "\n", ""
         if len(self.order) == self.die_at:
             raise PowerCutError
         self.order.append(" ".join([argv[0], *words]))
@@ -126,8 +147,8 @@ def blocker(unit: str | None = None, container: str | None = None, **more: Any) 
             "container": container, **more}
 
 
-def docker(name: str = "web", label: str = "") -> dict[str, Any]:
-    return {"name": name, "label": label, "up": True}
+def docker(name: str = "web", label: str = "", rm: bool = False) -> dict[str, Any]:
+    return {"name": name, "label": label, "up": True, "rm": rm}
 
 
 def planned(host: FakeHost, blockers: list[dict[str, Any]], known: list[Known] = DEFAULT) -> list[Stop]:
@@ -171,6 +192,21 @@ def test_labelled_containers(label: str, blocks: bool, stopped: list[tuple[str, 
     assert [(step.client.kind, step.client.name) for step in found] == stopped
 
 
+@pytest.mark.parametrize(("label", "blocks"), [("always", False), ("", True)])
+def test_a_container_that_would_be_gone_once_stopped(label: str, blocks: bool) -> None:
+    host = FakeHost(slurmd=None)
+    host.docker[LONG] = docker(label=label, rm=True)
+    with pytest.raises(ClientError, match=r"container web \(0123456789ab\) was started with --rm"):
+        planned(host, [blocker("docker-0123.scope", "docker:0123456789ab")] if blocks else [])
+
+
+def test_a_container_that_would_be_gone_may_stay_where_it_is_not_in_the_way_or_has_a_unit() -> None:
+    host = FakeHost(triton=None)
+    host.docker[LONG] = docker(label="triton.service", rm=True)
+    assert planned(host, []) == []
+    assert [step.client.kind for step in planned(host, [blocker("docker-0123.scope", "docker:0123456789ab")])] == [UNIT]
+
+
 def test_pods_stop_behind_kubelet() -> None:
     host = FakeHost(kubelet=None)
     host.cri[LONG] = {"name": "nvidia-device-plugin-ctr", "up": True}
@@ -178,6 +214,30 @@ def test_pods_stop_behind_kubelet() -> None:
     assert [step.client.name for step in planned(host, [])] == ["kubelet.service", "nvidia-device-plugin-ctr"]
     with pytest.raises(ClientError, match="containerd:ffffffffffff"):
         planned(host, [blocker("cri-containerd-f.scope", "containerd:" + "f" * 12)])
+
+
+@pytest.mark.parametrize(("answer", "said"), [
+    ((1, "", "validate service connection: no such file\n"), "crictl does not tell: validate service connection: no such file. Nothing"),
+    ((1, "", ""), "exit status 1"),
+    ((0, "CONTAINER   IMAGE\n", ""), "cannot be understood"),
+    ((0, '{"containers": [{"id": "a"}]}', ""), "cannot be understood"),
+])
+def test_pods_that_crictl_does_not_tell(answer: tuple[int, str, str], said: str) -> None:
+    """Where kubelet runs, somebody there may use the GPUs; elsewhere crictl is a program that somebody left."""
+    host = FakeHost(kubelet=None)
+    host.crictl = answer
+    with pytest.raises(ClientError, match=re.escape(said)):
+        planned(host, [])
+    assert host.order == []
+    host.units["kubelet.service"]["up"] = False
+    assert planned(host, []) == []
+
+
+def test_a_runtime_without_containers() -> None:
+    host = FakeHost(kubelet=None)
+    for empty in ('{"containers": []}', '{"containers": null}'):
+        host.crictl = (0, empty, "")
+        assert [step.client.name for step in planned(host, [])] == ["kubelet.service"]
 
 
 @pytest.mark.parametrize("record", [

@@ -55,6 +55,18 @@ def test_library_exports_what_it_counts(nvml_library: Path) -> None:
     assert exported == set(NAMES) - {"gpuReset"} | {"nvmlErrorString", "forjaNvmlSimulator"}
 
 
+def test_library_has_what_mig_parted_calls() -> None:
+    """Which cannot be run here. These are the functions that 0.15 was seen calling, whichever of its commands runs."""
+    init = {"nvmlInit_v2", "nvmlShutdown", "nvmlSystemGetNVMLVersion"}
+    device = {"HandleByPciBusId_v2", "HandleByIndex_v2", "HandleByUUID", "MigMode", "MemoryInfo", "Count_v2", "Name", "UUID", "Index",
+              "PciInfo_v3", "GpuInstanceProfileInfo", "GpuInstances"}
+    inside = {"GetInfo", "GetComputeInstanceProfileInfo", "GetComputeInstances", "CreateComputeInstance", "Destroy"}
+    changes = {"nvmlDeviceSetMigMode", "nvmlDeviceCreateGpuInstance", "nvmlDeviceCreateGpuInstanceWithPlacement",
+               "nvmlComputeInstanceDestroy"}
+    asked = init | changes | {"nvmlDeviceGet" + name for name in device} | {"nvmlGpuInstance" + name for name in inside}
+    assert asked <= set(NAMES)
+
+
 def test_library_needs_only_libc(nvml_library: Path) -> None:
     told = subprocess.run(["readelf", "-d", str(nvml_library)], capture_output=True, text=True, check=True)
     needed = [line.rpartition("[")[2].rstrip("]") for line in told.stdout.splitlines() if "(NEEDED)" in line]

@@ -182,6 +182,16 @@ def test_a_user_holds_its_instance_and_no_other(nvml_machine: Make, user: int) -
         assert process.usedGpuMemory == pynvml.nvmlDeviceGetMemoryInfo(handle).used == 500 << 20
 
 
+def test_a_user_somewhere_on_an_instance_holds_all_of_it(nvml_machine: Make, user: int) -> None:
+    machine = nvml_machine(AMPERE)
+    used = create(gpu(mig=True), G3)
+    parts = [create_compute(used, 0), create_compute(used, 0)]
+    machine.tool("process", "add", 0, user, "--instance", 2)
+    assert [code(pynvml.nvmlComputeInstanceDestroy, part) for part in parts] == [IN_USE, IN_USE]
+    machine.tool("process", "remove", 0, user)
+    assert [code(pynvml.nvmlComputeInstanceDestroy, part) for part in parts] == [SUCCESS, SUCCESS]
+
+
 def test_the_first_instance_needs_an_idle_gpu(nvml_machine: Make, user: int) -> None:
     machine = nvml_machine(AMPERE)
     device = gpu(mig=True)

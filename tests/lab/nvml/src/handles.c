@@ -125,11 +125,12 @@ bool alive(const struct sim_process *process)
     return started == process->started && state != 'Z' && state != 'X';
 }
 
+// A process on an instance of which no compute instance is told may be on any of them.
 bool busy(unsigned gpu, unsigned gi, unsigned ci)
 {
     for (const struct sim_process *process = sim->processes; process < sim->processes + SIM_PROCESSES; process++)
-        if (process->used && process->gpu == gpu && (gi == SIM_NONE || process->gi == gi) && (ci == SIM_NONE || process->ci == ci)
-            && alive(process))
+        if (process->used && process->gpu == gpu && (gi == SIM_NONE || process->gi == gi)
+            && (ci == SIM_NONE || process->ci == ci || process->ci == SIM_NONE) && alive(process))
             return true;
     return false;
 }
