@@ -24,8 +24,9 @@ LEFT_TO_APT = re.compile(r"nvidia-(support|installer-cleanup|legacy-check|kernel
 # come with new kernels, and depend on exactly the driver that is.
 SET = ("cuda-drivers*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvidia-*", "libnvoptix1", "nvidia-*",
        "xserver-xorg-video-nvidia*")
-OTHERS = ("libnvidia-container*", "nvidia-container-*", "nvidia-cuda-*", "nvidia-cudnn*", "nvidia-docker*", "nvidia-driver-pinning-*",
-          "nvidia-fs*", "nvidia-gds*", "nvidia-nsight*", "nvidia-profiler*", "nvidia-vaapi-driver", "nvidia-visual-profiler*")
+OTHERS = ("firmware-nvidia-graphics", "libnvidia-container*", "nvidia-container-*", "nvidia-cuda-*", "nvidia-cudnn*", "nvidia-docker*",
+          "nvidia-driver-pinning-*", "nvidia-fs*", "nvidia-gds*", "nvidia-nsight*", "nvidia-profiler*", "nvidia-vaapi-driver",
+          "nvidia-visual-profiler*")
 # How DKMS calls the module: NVIDIA and Ubuntu nvidia, Debian nvidia-current and nvidia-current-open.
 DKMS = "nvidia(-current)?(-open)?"
 

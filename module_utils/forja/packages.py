@@ -12,8 +12,10 @@ _DRIVER = re.compile(
     rb"|firmware-nvidia|amdgpu-dkms)[^\n]*)\n((?:[^\n]+\n)*)",
     re.M,
 )
-# Not part of the driver, though named alike.
-_OTHERS = re.compile(r"nvidia-(container|cuda-|l4t|cudnn|nsight|jetpack|profiler|visual|vaapi|docker)|libnvidia-(container|l4t)")
+# Not part of the driver, though named alike. Debian's firmware-nvidia-graphics is what nouveau needs.
+_OTHERS = re.compile(
+    r"nvidia-(container|cuda-|l4t|cudnn|nsight|jetpack|profiler|visual|vaapi|docker)|libnvidia-(container|l4t)|firmware-nvidia-graphics$"
+)
 
 
 class Package(NamedTuple):

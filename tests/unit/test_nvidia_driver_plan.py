@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.forja import apt_repository, driver_host, driver_packages, driver_setup
+from plugins.module_utils.forja import apt_hold, apt_repository, driver_host, driver_packages, driver_setup, packages
 from plugins.module_utils.forja.apt_repository import Files, Repository
 from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, works
 from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
@@ -247,6 +248,20 @@ def test_removal_leaves_jetsons_alone_and_what_others_use(machines: dict[str, An
     assert remove(machines["h200-vm"], host) == Decision("remove", "It was asked for.", None, absent=["libcuda1", "nvidia-driver-cuda"])
     assert remove(machines["wsl2-shadowed"], host).action == "remove"
     assert remove(machines["jetson-orin-nano-jp62"], host).action == "none"
+
+
+def test_the_firmware_of_nouveau_is_not_the_drivers(tmp_path: Path) -> None:
+    """Removed with the driver, or kept from updates, it would leave a host without a usable nouveau."""
+    rows = [f"Package: {name}\nStatus: install ok installed\nMaintainer: Debian\nVersion: 1\n"
+            for name in ("firmware-nvidia-graphics", "firmware-nvidia-gsp")]
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text("\n".join(rows))
+    assert list(packages.installed(HostFiles(str(tmp_path)))) == ["firmware-nvidia-gsp"]
+    state = apt_hold.State({"firmware-nvidia-graphics", "firmware-nvidia-gsp"}, set())
+    assert apt_hold.plan(state, list(driver_packages.SET), list(driver_packages.OTHERS), True) == ["firmware-nvidia-gsp"]
+    blocked = re.findall(r'^  "(.*)";$', driver_setup.UNATTENDED, re.M)
+    assert [name for name in ("firmware-nvidia-graphics", "firmware-nvidia-gsp") if any(re.match(one, name) for one in blocked)] == [
+        "firmware-nvidia-gsp"]
 
 
 def test_what_works(machines: dict[str, Any]) -> None:
