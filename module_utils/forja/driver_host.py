@@ -87,7 +87,7 @@ def read(run: Run, files: HostFiles, distribution: str, version: str, architectu
     present = [name for name in dict.fromkeys(metas) if ("\nPackage: %s\nStatus: install ok installed\n" % name).encode() in b"\n" + status]
     wanted = candidates(distribution, architecture, releases, sorted(installed), branches)
     return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok_state(run, files)[0], tuple(present),
-                files.exists(driver_setup.PATHS["blacklist"]))
+                files.exists(driver_setup.PATHS["blacklist"]), tuple(packages.halves(files)))
 
 
 def components(run: Run) -> List[Component]:

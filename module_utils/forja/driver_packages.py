@@ -18,8 +18,8 @@ RENAMED = 590  # from here on the packages of NVIDIA's repository for Ubuntu hav
 # Of the driver's packages those whose version is not the driver's.
 OWN_VERSION = re.compile(r"linux-(modules|objects|signatures)-nvidia|nvidia-(driver-pinning|legacy-check|support|installer-cleanup)"
                          r"|nvidia-kernel-common$|nvidia-modprobe$|nvidia-settings$|libnvidia-egl-|nvidia-prime")
-# Others may use these too: they go when nothing needs them any more.
-LEFT_TO_APT = re.compile(r"nvidia-(support|installer-cleanup|legacy-check|kernel-common|modprobe|settings|prime)|libnvidia-egl-")
+# Others may use these too: they go when nothing needs them any more. Not so nvidia-kernel-common, which for Ubuntu blacklists nouveau.
+LEFT_TO_APT = re.compile(r"nvidia-(support|installer-cleanup|legacy-check|modprobe|settings|prime)|libnvidia-egl-")
 # What is held as one set, and what is called like it but is something else. Canonical's modules (linux-modules-nvidia-*) are not held: they
 # come with new kernels, and depend on exactly the driver that is.
 SET = ("cuda-drivers*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvidia-*", "libnvoptix1", "nvidia-*",

@@ -87,7 +87,7 @@ def remove(facts: Dict[str, Any], host: Host) -> Decision:
     kind = facts["platform"]["kind"]
     if kind in ("jetson", "container"):
         return Decision("none", facts["recommended"]["reasons"]["driver"])
-    going = [name for name in sorted(host.installed) if not names.LEFT_TO_APT.match(name)]
+    going = [name for name in sorted({*host.installed, *host.halves}) if not names.LEFT_TO_APT.match(name)]
     source = "grid" if facts["driver"]["source"] == "run" else facts["driver"]["source"]
     return Decision("remove", "It was asked for.", source, absent=going)
 

@@ -246,17 +246,22 @@ def test_every_answer_is_a_decision_or_a_reason(machines: dict[str, Any], wish: 
 def test_removal_leaves_jetsons_alone_and_what_others_use(machines: dict[str, Any]) -> None:
     host = TRIXIE._replace(installed={"nvidia-driver-cuda": "1", "libnvidia-egl-wayland1": "1", "nvidia-support": "1", "libcuda1": "1"})
     assert remove(machines["h200-vm"], host) == Decision("remove", "It was asked for.", None, absent=["libcuda1", "nvidia-driver-cuda"])
+    # What dpkg could not configure goes with the rest, and Ubuntu's blacklist of nouveau.
+    half = host._replace(installed={"nvidia-kernel-common-595": "1"}, halves=("nvidia-dkms-595-open",))
+    assert remove(machines["h200-vm"], half).absent == ["nvidia-dkms-595-open", "nvidia-kernel-common-595"]
     assert remove(machines["wsl2-shadowed"], host).action == "remove"
     assert remove(machines["jetson-orin-nano-jp62"], host).action == "none"
 
 
 def test_the_firmware_of_nouveau_is_not_the_drivers(tmp_path: Path) -> None:
     """Removed with the driver, or kept from updates, it would leave a host without a usable nouveau."""
-    rows = [f"Package: {name}\nStatus: install ok installed\nMaintainer: Debian\nVersion: 1\n"
-            for name in ("firmware-nvidia-graphics", "firmware-nvidia-gsp")]
+    rows = [f"Package: {name}\nStatus: install ok {status}\nMaintainer: Debian\nVersion: 1\n" for name, status in (
+        ("firmware-nvidia-graphics", "installed"), ("firmware-nvidia-gsp", "installed"), ("nvidia-kernel-dkms", "half-configured"),
+        ("nvidia-smi", "config-files"))]
     (tmp_path / "var/lib/dpkg").mkdir(parents=True)
     (tmp_path / "var/lib/dpkg/status").write_text("\n".join(rows))
     assert list(packages.installed(HostFiles(str(tmp_path)))) == ["firmware-nvidia-gsp"]
+    assert packages.halves(HostFiles(str(tmp_path))) == ["nvidia-kernel-dkms"]
     state = apt_hold.State({"firmware-nvidia-graphics", "firmware-nvidia-gsp"}, set())
     assert apt_hold.plan(state, list(driver_packages.SET), list(driver_packages.OTHERS), True) == ["firmware-nvidia-gsp"]
     blocked = re.findall(r'^  "(.*)";$', driver_setup.UNATTENDED, re.M)
