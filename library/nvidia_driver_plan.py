@@ -173,6 +173,11 @@ former:
   description: Path and content (null where there is none) of the files that a change which fails has to put back.
   returned: success, while something is left to do
   type: dict
+there:
+  description: >-
+    Whether a driver is C(installed), and for which C(kernels) it must have a module again after a change that failed.
+  returned: success
+  type: dict
 persistence:
   description: Settings of the persistence daemon, for M(systemd_dropin).
   returned: success
@@ -204,7 +209,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja import driver_host, driver_packages, driver_setup
 from ..module_utils.forja.apt_packages import State, plan, wanted
-from ..module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary
+from ..module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, there
 from ..module_utils.forja.driver_rules import DriverError, Host, Wish
 from ..module_utils.forja.host_files import HostFiles
 
@@ -280,7 +285,8 @@ def main() -> None:
     module.exit_json(
         changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps), steps=steps, summary=line,
         reboot_reasons=reasons, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
-        former=driver_setup.former(setup) if steps else {}, persistence=driver_setup.persistence(decision, setup),
+        former=driver_setup.former(setup) if steps else {}, there=there(params["facts"], host, decision.kernels),
+        persistence=driver_setup.persistence(decision, setup),
         names={"set": driver_packages.SET, "others": driver_packages.OTHERS, "dkms": driver_packages.DKMS},
         release_installed=release_installed, mok={"state": mok[0], "path": mok[1]}, initramfs=driver_setup.initramfs(files),
         **({} if steps or module.check_mode else {"ansible_stats": {

@@ -98,6 +98,16 @@ def works(facts: Dict[str, Any]) -> bool:
     return bool(driver["loaded_version"] and driver["library_version"] and not driver["mismatch"])
 
 
+def there(facts: Dict[str, Any], host: Host, kernels: List[str]) -> Dict[str, Any]:
+    """Whether there is a driver, and for which of `kernels` it must have a module again after a change that failed.
+
+    One that drives the GPUs now stays on the kernels that it is for, also where it does not fit a newer one: it is no better without.
+    """
+    has = {kernel["release"] for kernel in facts["driver"]["kernels"] if kernel["module"]}
+    present = any(not names.LEFT_TO_APT.match(name) for name in host.installed)
+    return {"installed": present, "kernels": [release for release in kernels if release in has or not works(facts)]}
+
+
 def _source_and_branch(facts: Dict[str, Any], host: Host, wish: Wish, flavour: str) -> Tuple[str, str]:
     recommended, driver = facts["recommended"], facts["driver"]
     wanted = wish.version.split(".")[0]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.forja import apt_hold, apt_repository, driver_host, driver_packages, driver_setup, packages
 from plugins.module_utils.forja.apt_repository import Files, Repository
-from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, works
+from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, there, works
 from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.modules import nvidia_driver_plan
@@ -126,6 +126,18 @@ def test_a_driver_that_we_set_up_stays_complete(machines: dict[str, Any]) -> Non
         "install", "nvidia", "580", "proprietary", "6.12.48+deb13-amd64")
     stuck = decide(facts, host._replace(kernels=[("6.12.48+deb13-amd64", False)]), Wish())
     assert (stuck.action, len(stuck.notes)) == ("keep", 1)
+
+
+def test_a_driver_that_works_stays_on_the_kernels_that_it_fits(machines: dict[str, Any]) -> None:
+    """A kernel that came since, and that it cannot be built for, is no reason to take it away."""
+    facts, newer = machines["rtx3090-open"], "99.0.0-1-generic"
+    here = next(kernel["release"] for kernel in facts["driver"]["kernels"] if kernel["module"])
+    host = TRIXIE._replace(installed={"nvidia-driver-cuda": "580.126.20-1"})
+    assert there(facts, host, [here, newer]) == {"installed": True, "kernels": [here]}
+    idle = {**facts, "driver": {**facts["driver"], "loaded_version": None}}
+    assert there(idle, host, [here, newer])["kernels"] == [here, newer], "with the newer one it would have neither"
+    # What desktops bring along is no driver.
+    assert not there(idle, TRIXIE._replace(installed={"libnvidia-egl-wayland1": "1", "nvidia-prime": "1"}), [])["installed"]
 
 
 def test_a_grid_branch_is_not_refused_as_ended(machines: dict[str, Any]) -> None:
