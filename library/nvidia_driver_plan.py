@@ -58,7 +58,9 @@ options:
     choices: [auto, open, proprietary]
     default: auto
   graphics:
-    description: Whether the parts for displays are installed too. V(auto) when a display server of the host has a GPU of NVIDIA's open.
+    description: >-
+      Whether the parts for displays are installed too. V(auto) keeps those of an installed driver, else has them where a display server
+      of the host has a GPU of NVIDIA's open.
     type: str
     choices: [auto, "yes", "no"]
     default: auto
@@ -239,6 +241,13 @@ def argument_spec() -> Dict[str, Any]:
     }
 
 
+def wants_graphics(facts: Dict[str, Any], installed: Dict[str, str]) -> bool:
+    """Whether the parts for displays are wanted: where a driver has or lacks them it stays so, whatever runs at the moment."""
+    if any(not driver_packages.LEFT_TO_APT.match(name) for name in installed):
+        return any(driver_packages.DESKTOP.match(name) for name in installed)
+    return displays(facts)
+
+
 def displays(facts: Dict[str, Any]) -> bool:
     """Whether something has a card node of an NVIDIA GPU open, as display servers do."""
     nvidia = {gpu["address"] for gpu in facts["gpus"] if gpu["vendor"] == "nvidia"}
@@ -259,9 +268,6 @@ def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     module.run_command_environ_update = {"LC_ALL": "C"}
     params, files, run = module.params, HostFiles("/"), module.run_command
-    graphics = params["graphics"] == "yes" or params["graphics"] == "auto" and displays(params["facts"])
-    wish = Wish(params["source"], params["version"], params["flavour"], graphics, params["allow_ended"], params["secure_boot"],
-                params["upgrade"], tuple(params["grid_releases"]))
     architecture = run(["dpkg", "--print-architecture"], check_rc=True)[1].strip()
     branches = sorted({params["version"].split(".")[0], str(params["facts"]["recommended"]["branch"] or "")} - {""}
                       | set(driver_packages.MAINTAINED))
@@ -269,6 +275,9 @@ def main() -> None:
     try:
         host = driver_host.read(run, files, params["distribution"], params["distribution_version"], architecture,
                                 [branch for branch in branches if branch.isdigit()])
+        graphics = params["graphics"] == "yes" or params["graphics"] == "auto" and wants_graphics(params["facts"], host.installed)
+        wish = Wish(params["source"], params["version"], params["flavour"], graphics, params["allow_ended"], params["secure_boot"],
+                    params["upgrade"], tuple(params["grid_releases"]))
         decision = decide(params["facts"], host, wish) if present else remove(params["facts"], host)
         absent = decision.absent_before + decision.absent
         packages = plan(State(host.installed, False), [wanted(item) for item in decision.packages], absent)

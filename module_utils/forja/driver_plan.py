@@ -68,13 +68,17 @@ def _choose(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     # What else is installed of the driver changes its version with it: apt alone would leave the rest of a downgrade behind.
     rest = sorted(name for name in host.installed if name not in set_ + choice.others + choice.wrong
                   and not names.OWN_VERSION.match(name) and any(fnmatchcase(v, pattern) for v in host.offered.get(name, [])))
+    going = [name for name in choice.wrong if name in host.installed]
+    if host.distribution == "Ubuntu":
+        going += sorted(name for name in host.installed if name not in set_ + rest + choice.others + choice.wrong
+                        and names.of_other_series(name, source, wish.graphics, branch))
     pin = ["nvidia-driver-pinning-%s" % (wish.version if "." in wish.version else branch)] if source == "nvidia" else []
     headers, notes = ([], []) if prebuilt else _headers(host)
     packages = ["%s=%s" % (name, pattern) for name in set_ + rest] + choice.others
     plain = [item.partition("=")[0] for item in headers + pin + packages]
     return Decision(
         "stage_mok" if stage else "install", _why(facts, wish, source, flavour, branch, host), source, flavour, branch, version,
-        before=headers + pin, packages=packages, absent=[name for name in choice.wrong if name in host.installed],
+        before=headers + pin, packages=packages, absent=going,
         absent_before=[name for name in sorted(host.installed) if name.startswith("nvidia-driver-pinning-") and name not in pin],
         kernels=[release for release, _headers_there in host.kernels if prebuilt or _can_build(host, release)],
         dkms=not prebuilt, fabric_manager=recommended["fabric_manager"],
@@ -180,8 +184,10 @@ def _packages(host: Host, wish: Wish, source: str, flavour: str, branch: str) ->
     if host.distribution == "Debian":
         return names.of_debian(flavour, wish.graphics)
     kernels = _prebuilt(host, wish, flavour, branch)
-    flavours = sorted({names.kernel_flavour(release, host.architecture) for release in kernels})
-    return names.of_ubuntu(flavour, wish.graphics, branch, kernels, flavours)
+    name = "linux-modules-nvidia-%s-" % names.series(flavour, wish.graphics, branch)
+    lines = [line for line in names.kernel_lines(kernels, host.image_packages, host.architecture)
+             if host.offered.get(name + line) or name + line in host.installed]
+    return names.of_ubuntu(flavour, wish.graphics, branch, kernels, lines)
 
 
 def _version(host: Host, wish: Wish, set_: List[str], branch: str) -> Tuple[str, Optional[str]]:

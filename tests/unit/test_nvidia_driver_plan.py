@@ -208,6 +208,46 @@ def test_the_other_flavour_goes(machines: dict[str, Any]) -> None:
     assert (plan.absent, plan.absent_before) == (["nvidia-kernel-open-dkms"], ["nvidia-driver-pinning-580"])
 
 
+@pytest.mark.parametrize(("installed", "wish", "going"), [
+    ("libnvidia-compute-580 nvidia-dkms-580-open nvidia-firmware-580-580.95.05 nvidia-imex nvidia-modprobe nvidia-driver-pinning-580",
+     Wish("nvidia", "595"), "libnvidia-compute-580 nvidia-dkms-580-open nvidia-firmware-580-580.95.05"),
+    ("libnvidia-compute nvidia-dkms-open nvidia-fabricmanager nvidia-imex", Wish("nvidia", "580"), "libnvidia-compute nvidia-dkms-open"),
+    ("libnvidia-compute nvidia-dkms-open nvidia-kernel-common", Wish("nvidia", "595"), ""),
+    (f"nvidia-utils-595-server linux-modules-nvidia-595-server-open-{GENERIC} linux-signatures-nvidia-{GENERIC}", Wish(version="580"),
+     f"linux-modules-nvidia-595-server-open-{GENERIC} nvidia-utils-595-server"),
+    ("libnvidia-compute-595 nvidia-fabricmanager-595 nvidia-prime", Wish(), "libnvidia-compute-595"),  # Now the one for data centers.
+    ("libnvidia-compute-595 libnvidia-cfg1-595 nvidia-firmware-595-595.71.05", Wish(graphics=True), ""),
+])
+def test_packages_of_another_branch_go(machines: dict[str, Any], installed: str, wish: Wish, going: str) -> None:
+    """For Ubuntu they exclude each other, and apt_packages removes nothing that is not named."""
+    host = NOBLE._replace(installed=dict.fromkeys(installed.split(), "1"))
+    assert decide(machines["h200-vm"], host, wish).absent == going.split()
+
+
+def test_newer_kernel_lines_of_ubuntu_get_their_modules(machines: dict[str, Any], tmp_path: Path) -> None:
+    """A release does not tell that it came with generic-hwe-24.04: the next kernel of that would come without its module."""
+    rows = [f"Package: linux-image-{name}\nStatus: {status} ok installed\n\n" for name, status in (
+        (GENERIC, "install"), ("generic-hwe-24.04", "hold"), ("generic-dbgsym", "install"), ("azure", "install"))]
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text("".join(rows))
+    images = driver_host.image_packages(HostFiles(str(tmp_path)), [GENERIC], "amd64")
+    assert images == ("linux-image-generic-hwe-24.04",)
+    module = "linux-modules-nvidia-595-server-open-"
+    host = NOBLE._replace(image_packages=images, offered={**SIGNED, f"{module}generic-hwe-24.04": ["1"]})
+    assert decide(machines["h200-vm"], host, Wish()).packages[-2:] == [f"{module}{GENERIC}", f"{module}generic-hwe-24.04"]
+    assert f"{module}generic-hwe-24.04" in driver_host.candidates("Ubuntu", "amd64", [GENERIC], images, [], ["595"])
+
+
+@pytest.mark.parametrize(("installed", "wanted"), [
+    ([], True), (["nvidia-prime"], True), (["nvidia-driver-cuda"], False), (["nvidia-driver-595-open", "nvidia-utils-595"], True),
+])
+def test_a_driver_keeps_or_lacks_its_parts_for_displays(installed: list[str], wanted: bool) -> None:
+    """Whether a display server runs at the moment decides only where there is no driver yet."""
+    card = {"nodes": ["/dev/dri/card0"]}
+    facts = {"gpus": [{"vendor": "nvidia", "address": "0000:01:00.0"}], "holders": {"0000:01:00.0": [card]}}
+    assert nvidia_driver_plan.wants_graphics(facts, dict.fromkeys(installed, "1")) is wanted
+
+
 def test_a_running_kernel_without_headers_is_a_note_when_the_newest_has_them(machines: dict[str, Any]) -> None:
     host = TRIXIE._replace(kernels=[("6.12.43+deb13-amd64", False), ("6.12.48+deb13-amd64", True)])
     plan = decide(machines["h200-vm"], host, Wish())
