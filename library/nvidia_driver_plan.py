@@ -149,6 +149,10 @@ changes:
   description: Whether packages of the driver have to be installed, changed or removed.
   returned: success
   type: bool
+frees:
+  description: Whether packages that are there have to change or go, so that they must not be held meanwhile.
+  returned: success
+  type: bool
 steps:
   description: Everything that is left to do, in words. Empty where an earlier run did it all and nobody undid any of it.
   returned: success
@@ -210,7 +214,7 @@ from typing import Any, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja import driver_host, driver_packages, driver_setup
-from ..module_utils.forja.apt_packages import State, plan, wanted
+from ..module_utils.forja.apt_packages import Plan, State, plan, wanted
 from ..module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, there
 from ..module_utils.forja.driver_rules import DriverError, Host, Wish
 from ..module_utils.forja.host_files import HostFiles
@@ -239,6 +243,12 @@ def argument_spec() -> Dict[str, Any]:
         }},
         "persistence": {"type": "bool", "default": True},
     }
+
+
+def frees(todo: Plan, installed: Dict[str, str]) -> bool:
+    """Whether a package that is there has to change. If not, all stay held, and apt cannot change the driver for the sake of what comes
+    beside it, such as Canonical's module for a new kernel."""
+    return bool(todo.remove) or any(item.name in installed for item in todo.install)
 
 
 def wants_graphics(facts: Dict[str, Any], installed: Dict[str, str]) -> bool:
@@ -292,7 +302,8 @@ def main() -> None:
     reasons = reboot_reasons(params["facts"], version, decision.flavour) if version else []
     line = summary(decision, params["distribution"], reasons)
     module.exit_json(
-        changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps), steps=steps, summary=line,
+        changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps),
+        frees=frees(packages, host.installed), steps=steps, summary=line,
         reboot_reasons=reasons, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
         former=driver_setup.former(setup) if steps else {}, there=there(params["facts"], host, decision.kernels),
         persistence=driver_setup.persistence(decision, setup),

@@ -13,7 +13,7 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.forja import apt_hold, apt_repository, driver_host, driver_packages, driver_setup, packages
+from plugins.module_utils.forja import apt_hold, apt_packages, apt_repository, driver_host, driver_packages, driver_setup, packages
 from plugins.module_utils.forja.apt_repository import Files, Repository
 from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, there, works
 from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
@@ -236,6 +236,20 @@ def test_newer_kernel_lines_of_ubuntu_get_their_modules(machines: dict[str, Any]
     host = NOBLE._replace(image_packages=images, offered={**SIGNED, f"{module}generic-hwe-24.04": ["1"]})
     assert decide(machines["h200-vm"], host, Wish()).packages[-2:] == [f"{module}{GENERIC}", f"{module}generic-hwe-24.04"]
     assert f"{module}generic-hwe-24.04" in driver_host.candidates("Ubuntu", "amd64", [GENERIC], images, [], ["595"])
+
+
+@pytest.mark.parametrize(("installed", "wish", "freed"), [
+    ({}, Wish(), False),
+    ({"nvidia-driver-cuda": "595.71.05-1"}, Wish(version="580"), True),
+    ({"nvidia-driver-cuda": "595.71.05-1"}, Wish(), False),
+    ({"nvidia-driver-cuda": "595.71.05-1", "nvidia-kernel-dkms": "595.71.05-1"}, Wish(flavour="open"), True),
+])
+def test_the_driver_stays_held_for_what_comes_beside_it(machines: dict[str, Any], installed: dict[str, str], wish: Wish,
+                                                        freed: bool) -> None:
+    decision = decide(machines["h200-vm"], TRIXIE._replace(installed=installed), wish)
+    wanted = [apt_packages.wanted(item) for item in decision.packages]
+    todo = apt_packages.plan(apt_packages.State(installed, False), wanted, decision.absent)
+    assert nvidia_driver_plan.frees(todo, installed) is freed
 
 
 @pytest.mark.parametrize(("installed", "wanted"), [
