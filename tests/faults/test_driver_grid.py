@@ -11,6 +11,7 @@ import pytest
 from tests.lab.machines import build
 
 from .conftest import ROOT
+from .drivers import MACHINE as TREE
 from .drivers import Drivers, machine
 
 HOST, MACHINE, IMDS = "ws12", "azure-nv-a10-sixth", "/srv/imds/metadata/instance"
@@ -28,6 +29,7 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
         found.on(f"mkdir -p {IMDS} && printf '%s' '{told}' > {IMDS}/compute", host="mirror")
         found.facts["gpu_detect_imds_endpoint"] = "http://mirror.forja.test"
         found.undo.append(("mirror", "rm -r /srv/imds"))
+        found.on(f"mkdir -p {TREE}/sys/module/nouveau")
         yield found
 
 
@@ -56,7 +58,9 @@ def test_comes_stays_and_goes(vm: Drivers) -> None:
     assert vm.on(LEFT, check=False) == "", "the check changed the host"
     vm.run()
     assert vm.on(f"readlink {LIBRARY}.1") == f"libnvidia-ml.so.{OLD}"
-    assert "--silent --dkms --kernel-module-type=open" in vm.on("cat /var/log/nvidia-installer.log")
+    # The true installer aborts where nouveau is in use.
+    options = "--silent --dkms --kernel-module-type=open --no-nouveau-check --skip-module-load"
+    assert options in vm.on("cat /var/log/nvidia-installer.log")
     settings = vm.on("cat /etc/nvidia/gridd.conf").splitlines()
     assert {"IgnoreSP=FALSE", "EnableUI=FALSE"} <= set(settings)
     assert not any("FeatureType" in line for line in settings)
