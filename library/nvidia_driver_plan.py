@@ -299,8 +299,8 @@ def main() -> None:
     mok, release_installed = driver_host.mok_state(run, files), driver_setup.grid_installed(files, decision, setup)
     steps = driver_setup.steps(run, files, decision, setup, mok[0])
     version = installed_version(host, decision, release_installed)
-    reasons = reboot_reasons(params["facts"], version, decision.flavour) if version else []
-    line = summary(decision, params["distribution"], reasons)
+    reasons = reboot_reasons(params["facts"], version, decision.flavour) if version or decision.action == "remove" else []
+    line = summary(decision, params["distribution"], reasons, params["facts"]["nouveau"]["blacklisted_by"])
     module.exit_json(
         changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps),
         frees=frees(packages, host.installed), steps=steps, summary=line,

@@ -346,8 +346,10 @@ def test_what_works(machines: dict[str, Any]) -> None:
     ("rtx3090-open", "580.126.20", []),
     ("rtx3090-open", "595.71.05", ["NVIDIA 580.126.20 is loaded and not 595.71.05"]),
     ("a100-pcie-pair", "595.71.05", ["NVIDIA 595.71.05 is not loaded yet"]),
+    ("rtx3090-open", None, ["NVIDIA 580.126.20 is still loaded"]),  # after a removal
+    ("h200-vm", None, []),
 ])
-def test_reboot_reasons(machines: dict[str, Any], name: str, version: str, reasons: list[str]) -> None:
+def test_reboot_reasons(machines: dict[str, Any], name: str, version: str | None, reasons: list[str]) -> None:
     assert reboot_reasons(machines[name], version, "open") == reasons
 
 
@@ -513,6 +515,14 @@ def test_what_a_failed_change_puts_back(tmp_path: Path, monkeypatch: pytest.Monk
 ])
 def test_the_line_of_the_summary(decision: Decision, line: str) -> None:
     assert summary(decision, "Debian", ["it is not loaded"]) == line
+
+
+def test_what_keeps_nouveau_away_after_a_removal_is_told() -> None:
+    """A file that somebody made by hand, as most instructions say: without the driver the host has neither."""
+    gone = Decision("remove", "It was asked for.")
+    assert summary(gone, "Debian", []) == "removed"
+    assert "/etc/modprobe.d/by-hand.conf" in summary(gone, "Debian", [], ["/etc/modprobe.d/by-hand.conf"])
+    assert summary(DECISION, "Debian", [], ["/etc/modprobe.d/forja-nvidia-driver.conf"]) == summary(DECISION, "Debian", [])
 
 
 def test_the_module_answers(machines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
