@@ -171,6 +171,10 @@ reboot_reasons:
   returned: success
   type: list
   elements: str
+booted_since:
+  description: Whether the host has booted since the driver was last changed, so that another reboot brings nothing.
+  returned: success
+  type: bool
 files:
   description: Path and content of the files that belong to the driver, by what they are for. Those that need none are left out.
   returned: success
@@ -300,11 +304,12 @@ def main() -> None:
     steps = driver_setup.steps(run, files, decision, setup, mok[0])
     version = installed_version(host, decision, release_installed)
     reasons = reboot_reasons(params["facts"], version, decision.flavour) if version or decision.action == "remove" else []
-    line = summary(decision, params["distribution"], reasons, params["facts"]["nouveau"]["blacklisted_by"])
+    booted = driver_host.booted_since(files, decision.kernels)
+    line = summary(decision, params["distribution"], reasons, params["facts"]["nouveau"]["blacklisted_by"], booted)
     module.exit_json(
         changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps),
         frees=frees(packages, host.installed), steps=steps, summary=line,
-        reboot_reasons=reasons, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
+        reboot_reasons=reasons, booted_since=booted, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
         former=driver_setup.former(setup) if steps else {}, there=there(params["facts"], host, decision.kernels),
         persistence=driver_setup.persistence(decision, setup),
         names={"set": driver_packages.SET, "others": driver_packages.OTHERS, "dkms": driver_packages.DKMS},

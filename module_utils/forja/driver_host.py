@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads what driver_plan needs to know of the host itself: its kernels, its driver packages, what its apt offers."""
 
+import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -72,6 +73,18 @@ def offered(run: Run, wanted: List[str]) -> Dict[str, List[str]]:
         if len(fields) == 3 and not fields[2].endswith("Sources") and fields[1] not in found.setdefault(fields[0], []):
             found[fields[0]].append(fields[1])
     return found
+
+
+def booted_since(files: HostFiles, releases: List[str]) -> bool:
+    """Whether the host has booted since the driver was last changed: what it lacks now, another reboot does not bring either."""
+    booted = re.search(r"^btime ([0-9]+)$", files.text("/proc/stat", 1 << 22) or "", re.M)
+    written = []
+    for path in [driver_setup.PATHS["blacklist"], driver_setup.PATHS["known"]] + ["/lib/modules/%s/modules.dep" % one for one in releases]:
+        try:
+            written.append(os.path.getmtime(os.path.join(files.root, path.lstrip("/"))))
+        except OSError:
+            continue
+    return bool(booted and written and int(booted.group(1)) > max(written))
 
 
 def mok_state(run: Run, files: HostFiles) -> Tuple[str, str]:

@@ -253,7 +253,7 @@ def reboot_reasons(facts: Dict[str, Any], version: Optional[str], flavour: Optio
     return []
 
 
-def summary(decision: Decision, distribution: str, reasons: List[str], blacklisted_by: Sequence[str] = ()) -> str:
+def summary(decision: Decision, distribution: str, reasons: List[str], blacklisted_by: Sequence[str] = (), booted: bool = False) -> str:
     """The driver in one line for a person. After a removal nouveau is what the host has, unless files of somebody else's keep it away."""
     sources = {"distribution": distribution, "nvidia": "NVIDIA's repository", "grid": "Microsoft's GRID build"}
     line = {
@@ -265,4 +265,5 @@ def summary(decision: Decision, distribution: str, reasons: List[str], blacklist
     }[decision.action]
     if decision.action == "remove" and blacklisted_by:
         line += "; nouveau cannot load, which is not this role's doing: see " + ", ".join(blacklisted_by)
-    return line + ("; reboot required: " + "; ".join(reasons) if reasons else "")
+    why = "although the host has booted since then" if booted else "reboot required"
+    return line + ("; %s: %s" % (why, "; ".join(reasons)) if reasons else "")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -515,6 +516,19 @@ def test_what_a_failed_change_puts_back(tmp_path: Path, monkeypatch: pytest.Monk
 ])
 def test_the_line_of_the_summary(decision: Decision, line: str) -> None:
     assert summary(decision, "Debian", ["it is not loaded"]) == line
+
+
+def test_a_reboot_that_brought_nothing_is_not_repeated(tmp_path: Path) -> None:
+    assert not driver_host.booted_since(HostFiles(str(tmp_path)), ["6.12"]), "of a host without a driver nothing is known"
+    dep = tmp_path / "lib/modules/6.12/modules.dep"
+    for path, content in ((dep, ""), (tmp_path / "proc/stat", "cpu 1 2\nbtime 1000\nprocesses 7\n")):
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    for written, booted in ((999, True), (1001, False)):
+        os.utime(dep, (written, written))
+        assert driver_host.booted_since(HostFiles(str(tmp_path)), ["6.12", "5.10"]) is booted
+    assert "reboot required: it is away" in summary(DECISION, "Debian", ["it is away"])
+    assert "although the host has booted since then: it is away" in summary(DECISION, "Debian", ["it is away"], booted=True)
 
 
 def test_what_keeps_nouveau_away_after_a_removal_is_told() -> None:
