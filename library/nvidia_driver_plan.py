@@ -219,8 +219,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja import driver_host, driver_packages, driver_setup
 from ..module_utils.forja.apt_packages import Plan, State, plan, wanted
-from ..module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, there
+from ..module_utils.forja.driver_plan import Decision, decide, remove, there
 from ..module_utils.forja.driver_rules import DriverError, Host, Wish
+from ..module_utils.forja.driver_words import reboot_reasons, summary
 from ..module_utils.forja.host_files import HostFiles
 
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.forja import apt_hold, apt_packages, apt_repository, driver_host, driver_packages, driver_setup, packages
 from plugins.module_utils.forja.apt_repository import Files, Repository
-from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, there, works
+from plugins.module_utils.forja.driver_plan import Decision, decide, remove, there, works
 from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
+from plugins.module_utils.forja.driver_words import reboot_reasons, summary
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.modules import nvidia_driver_plan
 from tests.lab.machines import match
