@@ -98,17 +98,30 @@ def test_killed_in_the_installer(vm: Drivers) -> None:
     assert set(vm.run().values()) == {0}
 
 
+def broken(vm: Drivers, release: dict[str, str]) -> dict[str, str]:
+    """The entry of a release whose installer fails at its end."""
+    folder, name = "/srv/mirror/download.microsoft.com/download/standin", release["url"].rpartition("/")[2]
+    vm.on(f"sed 's/^ln .*/echo it does not fit this kernel >\\&2; exit 1/' {folder}/{name} > {folder}/broken.run", host="mirror")
+    checksum = vm.on(f"sha256sum {folder}/broken.run", host="mirror").split()[0]
+    return {"url": "https://download.microsoft.com/download/standin/broken.run", "sha256": checksum}
+
+
 def test_an_installer_that_fails_leaves_the_former_release(vm: Drivers, releases: dict[str, dict[str, str]]) -> None:
     if OLD not in vm.on(f"readlink {LIBRARY}.1", check=False):
         vm.run()
-    folder = "/srv/mirror/download.microsoft.com/download/standin"
-    vm.on(f"sed 's/^ln .*/echo it does not fit this kernel >\\&2; exit 1/' {folder}/*{NEW}*.run > {folder}/broken.run", host="mirror")
-    checksum = vm.on(f"sha256sum {folder}/broken.run", host="mirror").split()[0]
-    broken = {**releases, NEW: {"url": "https://download.microsoft.com/download/standin/broken.run", "sha256": checksum}}
-    told = vm.refuses(version=NEW, grid_releases=broken)
+    told = vm.refuses(version=NEW, grid_releases={**releases, NEW: broken(vm, releases[NEW])})
     assert "it does not fit this kernel" in told
     assert f"The former release {OLD} is back." in told
     assert vm.on(f"readlink {LIBRARY}.1") == f"libnvidia-ml.so.{OLD}"
     assert min(vm.run(version=NEW).values()) > 0
     assert vm.on(f"readlink {LIBRARY}.1") == f"libnvidia-ml.so.{NEW}"
     assert set(vm.run().values()) == {0}, "without the pin it went back"
+
+
+def test_an_installer_that_fails_with_no_way_back(vm: Drivers, releases: dict[str, dict[str, str]]) -> None:
+    """The inventory has forgotten where the former release is: then nouveau is better than nothing."""
+    if NEW not in vm.on(f"readlink {LIBRARY}.1", check=False):
+        vm.run(version=NEW)
+    told = vm.fails(vm.start_role(version=OLD, grid_releases={OLD: broken(vm, releases[OLD])}))
+    assert "Nothing of the driver is left here." in told
+    assert vm.on(LEFT, check=False) == "", "nouveau is still kept from loading"
