@@ -32,9 +32,6 @@ def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     kind = recommended["driver"]
     if kind in ("none", "rocm"):
         return Decision("none", recommended["reasons"]["driver"])
-    if host.version not in SUPPORTED.get(host.distribution, ()):
-        raise DriverError("%s %s is not among %s, for which this role knows the driver's packages." % (
-            host.distribution, host.version, ", ".join("%s %s" % (n, v) for n, vs in sorted(SUPPORTED.items()) for v in vs)))
     asked = bool(wish.source != "auto" or wish.version or wish.flavour != "auto" or wish.upgrade)
     if works(facts) and not asked:
         keep = Decision("keep", "NVIDIA %s works and nothing else was asked for." % driver["loaded_version"],
@@ -50,6 +47,9 @@ def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
 
 def _choose(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     recommended, driver = facts["recommended"], facts["driver"]
+    if host.version not in SUPPORTED.get(host.distribution, ()):
+        raise DriverError("%s %s is not among %s, for which this role knows the driver's packages." % (
+            host.distribution, host.version, ", ".join("%s %s" % (n, v) for n, vs in sorted(SUPPORTED.items()) for v in vs)))
     flavour = flavour_of(facts, wish)
     source, branch = _source_and_branch(facts, host, wish, flavour)
     refuse_mixing(driver, source)

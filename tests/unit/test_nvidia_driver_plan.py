@@ -96,6 +96,9 @@ def test_every_machine_of_the_lab(machines: dict[str, Any], name: str) -> None:
     ("h200-vm", TRIXIE, Wish(version="615", flavour="proprietary"), "refused: R610 is the last with a proprietary module"),
     ("h200-vm", TRIXIE, Wish(version="latest"), "refused: nvidia_driver_version is 'latest'"),
     ("h200-vm", TRIXIE._replace(version="11"), Wish(), "refused: Debian 11 is not among Debian 12, Debian 13"),
+    ("rtx3090-open", NOBLE._replace(version="26.04"), Wish(), "keep distribution open"),  # It works: nothing of this role's is needed.
+    ("rtx3090-open", NOBLE._replace(version="26.04", ours=True), Wish(), "keep distribution open"),
+    ("rtx3090-open", NOBLE._replace(version="26.04"), Wish(upgrade=True), "refused: Ubuntu 26.04 is not among"),
     ("h200-vm", NOBLE, Wish(version="570"), "refused: NVIDIA no longer maintains R570"),
     ("h200-vm", NOBLE, Wish("distribution", "610"), "refused: Ubuntu's archive has no signed module of R610"),
     ("h200-vm", NOBLE._replace(kernels=[(GENERIC, True), ("6.11.0-9-generic", True)]), Wish(), "install nvidia open 595"),
