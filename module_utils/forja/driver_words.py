@@ -26,7 +26,7 @@ def summary(decision: Decision, distribution: str, reasons: List[str], blacklist
     sources = {"distribution": distribution, "nvidia": "NVIDIA's repository", "grid": "Microsoft's GRID build"}
     line = {
         "none": "no driver: " + decision.reason,
-        "keep": "left alone: " + decision.reason,
+        "keep": "left alone: " + " But: ".join([decision.reason] + decision.notes[:1]),
         "stage_mok": "not yet: a key waits to be enrolled at the console",
         "remove": "removed",
         "install": "NVIDIA %s (%s) from %s" % (decision.version, decision.flavour, sources.get(decision.source or "")),

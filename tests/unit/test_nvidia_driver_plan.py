@@ -516,6 +516,8 @@ def test_what_a_failed_change_puts_back(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("decision", "line"), [
     (DECISION, "NVIDIA 595.71.05 (open) from NVIDIA's repository; reboot required: it is not loaded"),
     (DECISION._replace(source="distribution"), "NVIDIA 595.71.05 (open) from Debian; reboot required: it is not loaded"),
+    (Decision("keep", "It works.", notes=["The newest kernel cannot have it."]),
+     "left alone: It works. But: The newest kernel cannot have it.; reboot required: it is not loaded"),
     (Decision("none", "No GPU was found."), "no driver: No GPU was found.; reboot required: it is not loaded"),
 ])
 def test_the_line_of_the_summary(decision: Decision, line: str) -> None:
