@@ -58,7 +58,9 @@ options:
     choices: [auto, open, proprietary]
     default: auto
   graphics:
-    description: Whether the parts for displays are installed too. V(auto) when a display server of the host has a GPU of NVIDIA's open.
+    description: >-
+      Whether the parts for displays are installed too. V(auto) keeps those of an installed driver, else has them where a display server
+      of the host has a GPU of NVIDIA's open.
     type: str
     choices: [auto, "yes", "no"]
     default: auto
@@ -147,6 +149,10 @@ changes:
   description: Whether packages of the driver have to be installed, changed or removed.
   returned: success
   type: bool
+frees:
+  description: Whether packages that are there have to change or go, so that they must not be held meanwhile.
+  returned: success
+  type: bool
 steps:
   description: Everything that is left to do, in words. Empty where an earlier run did it all and nobody undid any of it.
   returned: success
@@ -165,6 +171,10 @@ reboot_reasons:
   returned: success
   type: list
   elements: str
+booted_since:
+  description: Whether the host has booted since the driver was last changed, so that another reboot brings nothing.
+  returned: success
+  type: bool
 files:
   description: Path and content of the files that belong to the driver, by what they are for. Those that need none are left out.
   returned: success
@@ -172,6 +182,11 @@ files:
 former:
   description: Path and content (null where there is none) of the files that a change which fails has to put back.
   returned: success, while something is left to do
+  type: dict
+there:
+  description: >-
+    Whether a driver is C(installed), and for which C(kernels) it must have a module again after a change that failed.
+  returned: success
   type: dict
 persistence:
   description: Settings of the persistence daemon, for M(systemd_dropin).
@@ -203,9 +218,10 @@ from typing import Any, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja import driver_host, driver_packages, driver_setup
-from ..module_utils.forja.apt_packages import State, plan, wanted
-from ..module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary
+from ..module_utils.forja.apt_packages import Plan, State, plan, wanted
+from ..module_utils.forja.driver_plan import Decision, decide, remove, there
 from ..module_utils.forja.driver_rules import DriverError, Host, Wish
+from ..module_utils.forja.driver_words import reboot_reasons, summary
 from ..module_utils.forja.host_files import HostFiles
 
 
@@ -234,6 +250,19 @@ def argument_spec() -> Dict[str, Any]:
     }
 
 
+def frees(todo: Plan, installed: Dict[str, str]) -> bool:
+    """Whether a package that is there has to change. If not, all stay held, and apt cannot change the driver for the sake of what comes
+    beside it, such as Canonical's module for a new kernel."""
+    return bool(todo.remove) or any(item.name in installed for item in todo.install)
+
+
+def wants_graphics(facts: Dict[str, Any], installed: Dict[str, str]) -> bool:
+    """Whether the parts for displays are wanted: where a driver has or lacks them it stays so, whatever runs at the moment."""
+    if any(not driver_packages.LEFT_TO_APT.match(name) for name in installed):
+        return any(driver_packages.DESKTOP.match(name) for name in installed)
+    return displays(facts)
+
+
 def displays(facts: Dict[str, Any]) -> bool:
     """Whether something has a card node of an NVIDIA GPU open, as display servers do."""
     nvidia = {gpu["address"] for gpu in facts["gpus"] if gpu["vendor"] == "nvidia"}
@@ -254,9 +283,6 @@ def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     module.run_command_environ_update = {"LC_ALL": "C"}
     params, files, run = module.params, HostFiles("/"), module.run_command
-    graphics = params["graphics"] == "yes" or params["graphics"] == "auto" and displays(params["facts"])
-    wish = Wish(params["source"], params["version"], params["flavour"], graphics, params["allow_ended"], params["secure_boot"],
-                params["upgrade"], tuple(params["grid_releases"]))
     architecture = run(["dpkg", "--print-architecture"], check_rc=True)[1].strip()
     branches = sorted({params["version"].split(".")[0], str(params["facts"]["recommended"]["branch"] or "")} - {""}
                       | set(driver_packages.MAINTAINED))
@@ -264,6 +290,9 @@ def main() -> None:
     try:
         host = driver_host.read(run, files, params["distribution"], params["distribution_version"], architecture,
                                 [branch for branch in branches if branch.isdigit()])
+        graphics = params["graphics"] == "yes" or params["graphics"] == "auto" and wants_graphics(params["facts"], host.installed)
+        wish = Wish(params["source"], params["version"], params["flavour"], graphics, params["allow_ended"], params["secure_boot"],
+                    params["upgrade"], tuple(params["grid_releases"]))
         decision = decide(params["facts"], host, wish) if present else remove(params["facts"], host)
         absent = decision.absent_before + decision.absent
         packages = plan(State(host.installed, False), [wanted(item) for item in decision.packages], absent)
@@ -275,12 +304,15 @@ def main() -> None:
     mok, release_installed = driver_host.mok_state(run, files), driver_setup.grid_installed(files, decision, setup)
     steps = driver_setup.steps(run, files, decision, setup, mok[0])
     version = installed_version(host, decision, release_installed)
-    reasons = reboot_reasons(params["facts"], version, decision.flavour) if version else []
-    line = summary(decision, params["distribution"], reasons)
+    reasons = reboot_reasons(params["facts"], version, decision.flavour) if version or decision.action == "remove" else []
+    booted = driver_host.booted_since(files, decision.kernels)
+    line = summary(decision, params["distribution"], reasons, params["facts"]["nouveau"]["blacklisted_by"], booted)
     module.exit_json(
-        changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps), steps=steps, summary=line,
-        reboot_reasons=reasons, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
-        former=driver_setup.former(setup) if steps else {}, persistence=driver_setup.persistence(decision, setup),
+        changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps),
+        frees=frees(packages, host.installed), steps=steps, summary=line,
+        reboot_reasons=reasons, booted_since=booted, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
+        former=driver_setup.former(setup) if steps else {}, there=there(params["facts"], host, decision.kernels),
+        persistence=driver_setup.persistence(decision, setup),
         names={"set": driver_packages.SET, "others": driver_packages.OTHERS, "dkms": driver_packages.DKMS},
         release_installed=release_installed, mok={"state": mok[0], "path": mok[1]}, initramfs=driver_setup.initramfs(files),
         **({} if steps or module.check_mode else {"ansible_stats": {

@@ -3,7 +3,7 @@
 
 import fnmatch
 import re
-from typing import Callable, Dict, List, NamedTuple, Optional, Set
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .apt import APT_GET, AptError, Run, complaints, refresh
 
@@ -23,16 +23,18 @@ class Wanted(NamedTuple):
 
 
 class State(NamedTuple):
-    """What dpkg knows: versions of the packages that are installed, and whether dpkg was cut off in the middle of something."""
+    """What dpkg knows: versions of the packages that are installed, whether dpkg was cut off in the middle of something, and in what."""
 
     installed: Dict[str, str]
     interrupted: bool
+    halves: Tuple[str, ...] = ()
 
 
 class Plan(NamedTuple):
     install: List[Wanted]
     remove: List[str]
     repair: bool
+    halves: Tuple[str, ...] = ()  # of `remove` those that are half installed
 
     @property
     def steps(self) -> List[str]:
@@ -51,14 +53,15 @@ def wanted(item: str) -> Wanted:
 def gather(run: Run, names: List[str], updates: List[str]) -> State:
     """`updates` is the content of /var/lib/dpkg/updates: dpkg leaves numbered files there when it is cut off."""
     _, out, _ = run(["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev} ${Version}\n"] + names)
-    installed, interrupted = {}, any(name.isdigit() for name in updates)
+    installed, halves = {}, []  # type: Dict[str, str], List[str]
     for line in out.splitlines():
         name, status, version = (line.split() + ["", ""])[:3]
         # ii is installed, hi installed and held; H, U, F, W and t stand for halves of it.
         if status[1:2] == "i":
             installed[name] = version
-        interrupted = interrupted or status[1:2] in "HUFWt" and status[1:2] != ""
-    return State(installed, interrupted)
+        elif status[1:2] in ("H", "U", "F", "W", "t"):
+            halves.append(name)
+    return State(installed, bool(halves) or any(name.isdigit() for name in updates), tuple(halves))
 
 
 def plan(state: State, present: List[Wanted], absent: List[str]) -> Plan:
@@ -66,7 +69,9 @@ def plan(state: State, present: List[Wanted], absent: List[str]) -> Plan:
         version = state.installed.get(item.name)
         return version is not None and (not item.version or fnmatch.fnmatchcase(version, item.version))
 
-    return Plan([item for item in present if not fits(item)], [name for name in absent if name in state.installed], state.interrupted)
+    halves = tuple(name for name in absent if name in state.halves)
+    going = [name for name in absent if name in state.installed or name in halves]
+    return Plan([item for item in present if not fits(item)], going, state.interrupted, halves)
 
 
 def offered(run: Run, items: List[Wanted]) -> Dict[str, str]:
@@ -112,12 +117,15 @@ def transaction(run: Run, todo: Plan, versions: Dict[str, str], absent: List[str
     return command
 
 
-def repair(run: Run) -> None:
-    """Completes what is half installed. dpkg alone cannot where a dependency was not unpacked yet; then apt fetches it."""
+def repair(run: Run, halves: Tuple[str, ...] = (), absent: Tuple[str, ...] = ()) -> None:
+    """Completes what is half installed, and removes of it what is to go: a package that cannot be configured may be why it has to.
+
+    dpkg alone cannot where a dependency was not unpacked yet; then apt fetches it.
+    """
     run(["dpkg", "--configure", "--pending"])
-    command = INSTALL + ["--fix-broken", "install"]
+    command = INSTALL + ["--fix-broken", "install"] + [name + "-" for name in halves]
     rc, out, err = run(command + ["--simulate"])
-    removed = sorted(_removed(out))
+    removed = sorted(_removed(out) - set(absent))
     if rc == 0 and not removed:
         rc, out, err = run(command)
     if rc != 0 or removed:
@@ -127,7 +135,9 @@ def repair(run: Run) -> None:
 
 def apply(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str]) -> None:
     if todo.repair:
-        repair(run)
+        repair(run, todo.halves, tuple(absent) if todo.halves else ())
+        gone = set(todo.halves)
+        todo = todo._replace(remove=[name for name in todo.remove if name not in gone])
     if not todo.install and not todo.remove:
         return
     versions = offered(run, todo.install)

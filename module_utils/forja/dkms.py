@@ -33,6 +33,8 @@ def gather(files: HostFiles, pattern: str) -> List[Source]:
             continue
         entries = files.names("%s/%s" % (TREE, name))
         versions = [entry for entry in entries if re.match(r"\d", entry)]
+        # A removal that was cut off leaves the folder of a version, without its source.
+        versions = [one for one in versions if files.exists("%s/%s/%s/source" % (TREE, name, one))] or versions
         if not versions:
             continue
         newest = sorted(versions, key=_numbers)[-1]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads what driver_plan needs to know of the host itself: its kernels, its driver packages, what its apt offers."""
 
+import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -38,10 +39,19 @@ def driver_kernels(files: HostFiles) -> List[Tuple[str, bool]]:
     return [(release, found[release]) for release in chosen]
 
 
-def candidates(distribution: str, architecture: str, releases: List[str], installed: List[str], branches: List[str]) -> List[str]:
+def image_packages(files: HostFiles, releases: List[str], architecture: str) -> Tuple[str, ...]:
+    """The installed meta packages that bring new kernels of the flavours of `releases`, as linux-image-generic-hwe-24.04."""
+    flavours = "|".join(re.escape(names.kernel_flavour(release, architecture)) for release in releases)
+    pattern = r"^Package: (linux-image-(?:%s)(?:-(?:hwe|lts|edge|[0-9]+\.[0-9]+))*)\nStatus: [a-z]+ ok installed$" % flavours
+    status = files.raw(packages.STATUS, 64 * 1024 * 1024) or b""
+    return tuple(name.decode() for name in re.findall(pattern.encode(), status, re.M)) if releases else ()
+
+
+def candidates(distribution: str, architecture: str, releases: List[str], images: Tuple[str, ...], installed: List[str],
+               branches: List[str]) -> List[str]:
     """Every package about which apt is asked: one question costs less than several."""
     wanted = ["linux-headers-" + release for release in releases] + installed
-    flavours = sorted({names.kernel_flavour(release, architecture) for release in releases})
+    flavours = names.kernel_lines(releases, images, architecture)
     for flavour in ("open", "proprietary"):
         for graphics in (False, True):
             sets = [names.of_debian(flavour, graphics), names.of_nvidia_for_debian(flavour, graphics)] if distribution == "Debian" else []
@@ -65,6 +75,18 @@ def offered(run: Run, wanted: List[str]) -> Dict[str, List[str]]:
     return found
 
 
+def booted_since(files: HostFiles, releases: List[str]) -> bool:
+    """Whether the host has booted since the driver was last changed: what it lacks now, another reboot does not bring either."""
+    booted = re.search(r"^btime ([0-9]+)$", files.text("/proc/stat", 1 << 22) or "", re.M)
+    written = []
+    for path in [driver_setup.PATHS["blacklist"], driver_setup.PATHS["known"]] + ["/lib/modules/%s/modules.dep" % one for one in releases]:
+        try:
+            written.append(os.path.getmtime(os.path.join(files.root, path.lstrip("/"))))
+        except OSError:
+            continue
+    return bool(booted and written and int(booted.group(1)) > max(written))
+
+
 def mok_state(run: Run, files: HostFiles) -> Tuple[str, str]:
     """enrolled, staged or missing, and the file of the public key where there is one."""
     for path in MOK_KEYS:
@@ -82,12 +104,12 @@ def read(run: Run, files: HostFiles, distribution: str, version: str, architectu
     installed.update(gather(run, list(UNLIKE), []).installed)
     found = driver_kernels(files)
     releases = [release for release, _there in found]
-    metas = ["linux-image-" + names.kernel_flavour(release, architecture) for release in releases]
-    status = files.raw(packages.STATUS, 64 * 1024 * 1024) or b""
-    present = [name for name in dict.fromkeys(metas) if ("\nPackage: %s\nStatus: install ok installed\n" % name).encode() in b"\n" + status]
-    wanted = candidates(distribution, architecture, releases, sorted(installed), branches)
-    return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok_state(run, files)[0], tuple(present),
-                files.exists(driver_setup.PATHS["blacklist"]))
+    images = image_packages(files, releases, architecture)
+    wanted = candidates(distribution, architecture, releases, images, sorted(installed), branches)
+    # The blacklist comes last: a run that was cut off before it has left the file that keeps the other source out.
+    ours = any(files.exists(driver_setup.PATHS[name]) for name in ("blacklist", "preferences"))
+    return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok_state(run, files)[0], images, ours,
+                tuple(packages.halves(files)))
 
 
 def components(run: Run) -> List[Component]:

@@ -5,7 +5,7 @@ NVIDIA's names are from its driver installation guide of 2026, Canonical's and D
 """
 
 import re
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Tuple
 
 # Branches that NVIDIA no longer maintains (supported drivers, autumn 2026), and the first that has no proprietary module any more.
 ENDED = ("470", "525", "535", "550", "560", "565", "570", "575")
@@ -15,19 +15,26 @@ MAINTAINED = ("595", "580")  # what to take of an archive that lacks the recomme
 FIRST_BRANCH = {"Ada": 525, "Hopper": 525, "Blackwell": 570}
 DEBIAN_BRANCH = {"12": "535", "13": "550"}
 RENAMED = 590  # from here on the packages of NVIDIA's repository for Ubuntu have no branch in their names
+WITHOUT_BRANCH = re.compile(r"(libnvidia-(cfg1|common|compute|decode|encode|extra|fbc1|gl)|cuda-drivers|xserver-xorg-video-nvidia"
+                            r"|nvidia-(open|utils|compute-utils|kernel-common|(dkms|driver|kernel-source)(-open)?))$")
 # Of the driver's packages those whose version is not the driver's.
 OWN_VERSION = re.compile(r"linux-(modules|objects|signatures)-nvidia|nvidia-(driver-pinning|legacy-check|support|installer-cleanup)"
                          r"|nvidia-kernel-common$|nvidia-modprobe$|nvidia-settings$|libnvidia-egl-|nvidia-prime")
-# Others may use these too: they go when nothing needs them any more.
-LEFT_TO_APT = re.compile(r"nvidia-(support|installer-cleanup|legacy-check|kernel-common|modprobe|settings|prime)|libnvidia-egl-")
+# Others may use these too: they go when nothing needs them any more. Not so nvidia-kernel-common, which for Ubuntu blacklists nouveau.
+LEFT_TO_APT = re.compile(r"nvidia-(support|installer-cleanup|legacy-check|modprobe|settings|prime)|libnvidia-egl-")
 # What is held as one set, and what is called like it but is something else. Canonical's modules (linux-modules-nvidia-*) are not held: they
 # come with new kernels, and depend on exactly the driver that is.
 SET = ("cuda-drivers*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "libnvcuvid1", "libnvidia-*", "libnvoptix1", "nvidia-*",
        "xserver-xorg-video-nvidia*")
-OTHERS = ("libnvidia-container*", "nvidia-container-*", "nvidia-cuda-*", "nvidia-cudnn*", "nvidia-docker*", "nvidia-driver-pinning-*",
-          "nvidia-fs*", "nvidia-gds*", "nvidia-nsight*", "nvidia-profiler*", "nvidia-vaapi-driver", "nvidia-visual-profiler*")
+OTHERS = ("firmware-nvidia-graphics", "libnvidia-container*", "nvidia-container-*", "nvidia-cuda-*", "nvidia-cudnn*", "nvidia-docker*",
+          "nvidia-driver-pinning-*", "nvidia-fs*", "nvidia-gds*", "nvidia-nsight*", "nvidia-profiler*", "nvidia-vaapi-driver",
+          "nvidia-visual-profiler*")
 # How DKMS calls the module: NVIDIA and Ubuntu nvidia, Debian nvidia-current and nvidia-current-open.
 DKMS = "nvidia(-current)?(-open)?"
+
+
+# What brings the parts for displays.
+DESKTOP = re.compile(r"(nvidia-driver|nvidia-open|cuda-drivers)(-[0-9]{3})?(-open)?$")
 
 
 class Names(NamedTuple):
@@ -83,6 +90,25 @@ def fabric_manager(source: str, branch: str) -> List[str]:
     if source == "nvidia" and int(branch) >= 580:
         return ["nvidia-fabricmanager", "libnvidia-nscq"]
     return [] if source == "debian" else ["nvidia-fabricmanager-" + branch, "libnvidia-nscq-" + branch]
+
+
+def kernel_lines(releases: List[str], images: Tuple[str, ...], architecture: str) -> List[str]:
+    """What Canonical's meta packages of modules end in, of the kernels that come: generic, or generic-hwe-24.04 where that brings them."""
+    return sorted(image[len("linux-image-"):] for image in images) or sorted({kernel_flavour(one, architecture) for one in releases})
+
+
+def of_other_series(name: str, source: str, graphics: bool, branch: str) -> bool:
+    """Whether a driver package for Ubuntu is named after another branch than the wanted one, or not after one as it should be.
+
+    They exclude each other, so they go when those of the wanted branch come.
+    """
+    if name.startswith("nvidia-driver-pinning-") or name in fabric_manager("ubuntu", branch):
+        return False
+    numbered = source != "nvidia" or int(branch) < RENAMED
+    found = re.search(r"(?:nvidia|cuda-drivers)-(?:[a-z][a-z0-9]*-)*([0-9]{3}(?:-server)?)(?:-|$)", name)
+    if not found:
+        return numbered and bool(WITHOUT_BRANCH.match(name))
+    return not numbered or found.group(1) != branch + ("" if graphics or source == "nvidia" else "-server")
 
 
 def kernel_flavour(release: str, architecture: str) -> str:

@@ -32,9 +32,6 @@ def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     kind = recommended["driver"]
     if kind in ("none", "rocm"):
         return Decision("none", recommended["reasons"]["driver"])
-    if host.version not in SUPPORTED.get(host.distribution, ()):
-        raise DriverError("%s %s is not among %s, for which this role knows the driver's packages." % (
-            host.distribution, host.version, ", ".join("%s %s" % (n, v) for n, vs in sorted(SUPPORTED.items()) for v in vs)))
     asked = bool(wish.source != "auto" or wish.version or wish.flavour != "auto" or wish.upgrade)
     if works(facts) and not asked:
         keep = Decision("keep", "NVIDIA %s works and nothing else was asked for." % driver["loaded_version"],
@@ -50,6 +47,9 @@ def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
 
 def _choose(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     recommended, driver = facts["recommended"], facts["driver"]
+    if host.version not in SUPPORTED.get(host.distribution, ()):
+        raise DriverError("%s %s is not among %s, for which this role knows the driver's packages." % (
+            host.distribution, host.version, ", ".join("%s %s" % (n, v) for n, vs in sorted(SUPPORTED.items()) for v in vs)))
     flavour = flavour_of(facts, wish)
     source, branch = _source_and_branch(facts, host, wish, flavour)
     refuse_mixing(driver, source)
@@ -68,13 +68,17 @@ def _choose(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     # What else is installed of the driver changes its version with it: apt alone would leave the rest of a downgrade behind.
     rest = sorted(name for name in host.installed if name not in set_ + choice.others + choice.wrong
                   and not names.OWN_VERSION.match(name) and any(fnmatchcase(v, pattern) for v in host.offered.get(name, [])))
+    going = [name for name in choice.wrong if name in host.installed]
+    if host.distribution == "Ubuntu":
+        going += sorted(name for name in host.installed if name not in set_ + rest + choice.others + choice.wrong
+                        and names.of_other_series(name, source, wish.graphics, branch))
     pin = ["nvidia-driver-pinning-%s" % (wish.version if "." in wish.version else branch)] if source == "nvidia" else []
     headers, notes = ([], []) if prebuilt else _headers(host)
     packages = ["%s=%s" % (name, pattern) for name in set_ + rest] + choice.others
     plain = [item.partition("=")[0] for item in headers + pin + packages]
     return Decision(
         "stage_mok" if stage else "install", _why(facts, wish, source, flavour, branch, host), source, flavour, branch, version,
-        before=headers + pin, packages=packages, absent=[name for name in choice.wrong if name in host.installed],
+        before=headers + pin, packages=packages, absent=going,
         absent_before=[name for name in sorted(host.installed) if name.startswith("nvidia-driver-pinning-") and name not in pin],
         kernels=[release for release, _headers_there in host.kernels if prebuilt or _can_build(host, release)],
         dkms=not prebuilt, fabric_manager=recommended["fabric_manager"],
@@ -87,7 +91,7 @@ def remove(facts: Dict[str, Any], host: Host) -> Decision:
     kind = facts["platform"]["kind"]
     if kind in ("jetson", "container"):
         return Decision("none", facts["recommended"]["reasons"]["driver"])
-    going = [name for name in sorted(host.installed) if not names.LEFT_TO_APT.match(name)]
+    going = [name for name in sorted({*host.installed, *host.halves}) if not names.LEFT_TO_APT.match(name)]
     source = "grid" if facts["driver"]["source"] == "run" else facts["driver"]["source"]
     return Decision("remove", "It was asked for.", source, absent=going)
 
@@ -96,6 +100,16 @@ def works(facts: Dict[str, Any]) -> bool:
     """Whether a module is loaded and the libraries fit it. What NVML says beyond that, no other driver would mend."""
     driver = facts["driver"]
     return bool(driver["loaded_version"] and driver["library_version"] and not driver["mismatch"])
+
+
+def there(facts: Dict[str, Any], host: Host, kernels: List[str]) -> Dict[str, Any]:
+    """Whether there is a driver, and for which of `kernels` it must have a module again after a change that failed.
+
+    One that drives the GPUs now stays on the kernels that it is for, also where it does not fit a newer one: it is no better without.
+    """
+    has = {kernel["release"] for kernel in facts["driver"]["kernels"] if kernel["module"]}
+    present = any(not names.LEFT_TO_APT.match(name) for name in host.installed)
+    return {"installed": present, "kernels": [release for release in kernels if release in has or not works(facts)]}
 
 
 def _source_and_branch(facts: Dict[str, Any], host: Host, wish: Wish, flavour: str) -> Tuple[str, str]:
@@ -170,8 +184,10 @@ def _packages(host: Host, wish: Wish, source: str, flavour: str, branch: str) ->
     if host.distribution == "Debian":
         return names.of_debian(flavour, wish.graphics)
     kernels = _prebuilt(host, wish, flavour, branch)
-    flavours = sorted({names.kernel_flavour(release, host.architecture) for release in kernels})
-    return names.of_ubuntu(flavour, wish.graphics, branch, kernels, flavours)
+    name = "linux-modules-nvidia-%s-" % names.series(flavour, wish.graphics, branch)
+    lines = [line for line in names.kernel_lines(kernels, host.image_packages, host.architecture)
+             if host.offered.get(name + line) or name + line in host.installed]
+    return names.of_ubuntu(flavour, wish.graphics, branch, kernels, lines)
 
 
 def _version(host: Host, wish: Wish, set_: List[str], branch: str) -> Tuple[str, Optional[str]]:
@@ -220,29 +236,3 @@ def _why(facts: Dict[str, Any], wish: Wish, source: str, flavour: str, branch: s
     if source == "distribution":
         parts.append("Ubuntu's modules are signed." if host.distribution == "Ubuntu" else "Debian's packages were asked for.")
     return " ".join(parts)
-
-
-def reboot_reasons(facts: Dict[str, Any], version: Optional[str], flavour: Optional[str] = None) -> List[str]:
-    """Why the GPUs have the driver of `version` and `flavour` only after a reboot."""
-    loaded = facts["driver"]["loaded_version"]
-    taken = sorted(str(gpu["address"]) for gpu in facts["gpus"] if gpu["vendor"] == "nvidia" and gpu["driver"] == "nouveau")
-    if taken:
-        return ["nouveau holds %s" % ", ".join(taken)]
-    if version and loaded != version:
-        return ["NVIDIA %s is loaded and not %s" % (loaded, version) if loaded else "NVIDIA %s is not loaded yet" % version]
-    if flavour and facts["driver"]["flavour"] not in (flavour, None):
-        return ["the %s module is loaded and not the %s one" % (facts["driver"]["flavour"], flavour)]
-    return []
-
-
-def summary(decision: Decision, distribution: str, reasons: List[str]) -> str:
-    """The driver in one line for a person."""
-    sources = {"distribution": distribution, "nvidia": "NVIDIA's repository", "grid": "Microsoft's GRID build"}
-    line = {
-        "none": "no driver: " + decision.reason,
-        "keep": "left alone: " + decision.reason,
-        "stage_mok": "not yet: a key waits to be enrolled at the console",
-        "remove": "removed",
-        "install": "NVIDIA %s (%s) from %s" % (decision.version, decision.flavour, sources.get(decision.source or "")),
-    }[decision.action]
-    return line + ("; reboot required: " + "; ".join(reasons) if reasons else "")

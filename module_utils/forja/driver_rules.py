@@ -40,6 +40,7 @@ class Host(NamedTuple):
     mok: str = "missing"  # or enrolled: whether the firmware trusts the key that DKMS signs with
     image_packages: Tuple[str, ...] = ()  # installed meta packages of kernels, as linux-image-amd64
     ours: bool = False  # whether an earlier run set up the driver
+    halves: Tuple[str, ...] = ()  # driver packages that dpkg could not configure, or was cut off in
 
 
 def flavour_of(facts: Dict[str, Any], wish: Wish) -> str:

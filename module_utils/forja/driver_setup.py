@@ -47,7 +47,7 @@ UNATTENDED = """// Managed by Forja: changes made here are lost.
 // Libraries of another version than the loaded module make every program fail until the next reboot.
 Unattended-Upgrade::Package-Blacklist {
   "cuda-drivers";
-  "firmware-nvidia-";
+  "firmware-nvidia-(?!graphics)";
   "libcuda(1|debugger1)$";
   "libnv(cuvid|optix)1$";
   "libnvidia-(?!container)";

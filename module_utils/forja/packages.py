@@ -2,7 +2,7 @@
 """Driver packages as dpkg's own status file lists them; no program is started."""
 
 import re
-from typing import Dict, NamedTuple
+from typing import Callable, Dict, List, NamedTuple
 
 from .host_files import HostFiles
 
@@ -12,8 +12,10 @@ _DRIVER = re.compile(
     rb"|firmware-nvidia|amdgpu-dkms)[^\n]*)\n((?:[^\n]+\n)*)",
     re.M,
 )
-# Not part of the driver, though named alike.
-_OTHERS = re.compile(r"nvidia-(container|cuda-|l4t|cudnn|nsight|jetpack|profiler|visual|vaapi|docker)|libnvidia-(container|l4t)")
+# Not part of the driver, though named alike. Debian's firmware-nvidia-graphics is what nouveau needs.
+_OTHERS = re.compile(
+    r"nvidia-(container|cuda-|l4t|cudnn|nsight|jetpack|profiler|visual|vaapi|docker)|libnvidia-(container|l4t)|firmware-nvidia-graphics$"
+)
 
 
 class Package(NamedTuple):
@@ -25,6 +27,15 @@ class Package(NamedTuple):
 
 def installed(files: HostFiles) -> Dict[str, Package]:
     """The installed driver packages and nvidia-l4t-core, by name. Empty where dpkg is not used."""
+    return _with_status(files, lambda status: status == "installed")
+
+
+def halves(files: HostFiles) -> List[str]:
+    """Names of the driver packages that dpkg has unpacked, and could not configure or was cut off in."""
+    return sorted(_with_status(files, lambda status: status not in ("installed", "config-files", "not-installed")))
+
+
+def _with_status(files: HostFiles, fits: Callable[[str], bool]) -> Dict[str, Package]:
     found: Dict[str, Package] = {}
     status = files.raw(STATUS, 64 * 1024 * 1024)
     for match in _DRIVER.finditer((status or b"") + b"\n"):
@@ -32,7 +43,7 @@ def installed(files: HostFiles) -> Dict[str, Package]:
         if _OTHERS.match(name) and name != "nvidia-l4t-core":
             continue
         fields = dict(re.findall(r"^([A-Za-z-]+): (.*)$", match.group(2).decode("utf-8", "replace"), re.M))
-        if fields.get("Status", "").split()[-1:] == ["installed"]:
+        if fits((fields.get("Status", "").split() or ["not-installed"])[-1]):
             found[name] = Package(fields.get("Version", ""), fields.get("Maintainer", ""))
     return found
 

@@ -40,6 +40,7 @@ class Drivers(Lab):
         super().__init__(",".join(self.hosts), inventory)
         self.facts: dict[str, Any] = {"gpu_detect_root": MACHINE}
         self.undo: list[tuple[str, str]] = []  # host and command, for when the driver is gone
+        self.bare = False  # whether the last run took the driver away, so that the end need not
         for part in INVENTORY.iterdir():
             (inventory / part.name).symlink_to(part.resolve())
 
@@ -70,18 +71,21 @@ class Drivers(Lab):
         wanted = {key if key.startswith("forja_") else f"nvidia_driver_{key}": value for key, value in wish.items()}
         group = {"nvidia_driver": {"hosts": dict.fromkeys(self.hosts, {}), "vars": wanted}}
         (self.inventory / "wish.yml").write_text(json.dumps(group))
+        self.bare = self.bare and check
         return self.role("nvidia_driver", check=check, **self.facts, **wanted)
 
     def run(self, *, check: bool = False, **wish: Any) -> dict[str, int]:
         """Runs the role; returns how many tasks changed something on each host."""
         output = self.passes(self.start_role(check=check, **wish))
+        self.bare = self.bare or not check and wish.get("state") == "absent"
         return {name: int(changed) for name, changed in re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+)", output, re.M)}
 
     def refuses(self, **wish: Any) -> str:
         """The output of a run that must fail and leave everything as it was."""
-        before = self.everywhere(STATE)
+        before, bare = self.everywhere(STATE), self.bare
         output = self.fails(self.start_role(**wish))
         assert self.everywhere(STATE) == before, output
+        self.bare = bare
         return output
 
     def witness(self) -> None:
@@ -104,10 +108,12 @@ def machine(hosts: Iterable[str], name: str, inventory: Path) -> Iterator[Driver
     try:
         if not set(hosts) <= BARE:
             drivers.run(state="absent")
+        drivers.bare = True
         BARE.difference_update(hosts)
         yield drivers
     finally:
-        drivers.run(state="absent")
+        if not drivers.bare:
+            drivers.run(state="absent")
         drivers.take()
         for host, command in reversed(drivers.undo):
             drivers.on(command, host=host)

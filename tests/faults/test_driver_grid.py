@@ -11,6 +11,7 @@ import pytest
 from tests.lab.machines import build
 
 from .conftest import ROOT
+from .drivers import MACHINE as TREE
 from .drivers import Drivers, machine
 
 HOST, MACHINE, IMDS = "ws12", "azure-nv-a10-sixth", "/srv/imds/metadata/instance"
@@ -28,6 +29,7 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
         found.on(f"mkdir -p {IMDS} && printf '%s' '{told}' > {IMDS}/compute", host="mirror")
         found.facts["gpu_detect_imds_endpoint"] = "http://mirror.forja.test"
         found.undo.append(("mirror", "rm -r /srv/imds"))
+        found.on(f"mkdir -p {TREE}/sys/module/nouveau")
         yield found
 
 
@@ -40,7 +42,8 @@ def releases(vm: Drivers) -> dict[str, dict[str, str]]:
 
 @pytest.fixture
 def none(vm: Drivers) -> None:
-    vm.run(state="absent")
+    if not vm.bare:
+        vm.run(state="absent")
 
 
 def test_the_metadata_service_wants_its_header(vm: Drivers) -> None:
@@ -56,7 +59,9 @@ def test_comes_stays_and_goes(vm: Drivers) -> None:
     assert vm.on(LEFT, check=False) == "", "the check changed the host"
     vm.run()
     assert vm.on(f"readlink {LIBRARY}.1") == f"libnvidia-ml.so.{OLD}"
-    assert "--silent --dkms --kernel-module-type=open" in vm.on("cat /var/log/nvidia-installer.log")
+    # The true installer aborts where nouveau is in use.
+    options = "--silent --dkms --kernel-module-type=open --no-nouveau-check --skip-module-load"
+    assert options in vm.on("cat /var/log/nvidia-installer.log")
     settings = vm.on("cat /etc/nvidia/gridd.conf").splitlines()
     assert {"IgnoreSP=FALSE", "EnableUI=FALSE"} <= set(settings)
     assert not any("FeatureType" in line for line in settings)
@@ -93,17 +98,30 @@ def test_killed_in_the_installer(vm: Drivers) -> None:
     assert set(vm.run().values()) == {0}
 
 
+def broken(vm: Drivers, release: dict[str, str]) -> dict[str, str]:
+    """The entry of a release whose installer fails at its end."""
+    folder, name = "/srv/mirror/download.microsoft.com/download/standin", release["url"].rpartition("/")[2]
+    vm.on(f"sed 's/^ln .*/echo it does not fit this kernel >\\&2; exit 1/' {folder}/{name} > {folder}/broken.run", host="mirror")
+    checksum = vm.on(f"sha256sum {folder}/broken.run", host="mirror").split()[0]
+    return {"url": "https://download.microsoft.com/download/standin/broken.run", "sha256": checksum}
+
+
 def test_an_installer_that_fails_leaves_the_former_release(vm: Drivers, releases: dict[str, dict[str, str]]) -> None:
     if OLD not in vm.on(f"readlink {LIBRARY}.1", check=False):
         vm.run()
-    folder = "/srv/mirror/download.microsoft.com/download/standin"
-    vm.on(f"sed 's/^ln .*/echo it does not fit this kernel >\\&2; exit 1/' {folder}/*{NEW}*.run > {folder}/broken.run", host="mirror")
-    checksum = vm.on(f"sha256sum {folder}/broken.run", host="mirror").split()[0]
-    broken = {**releases, NEW: {"url": "https://download.microsoft.com/download/standin/broken.run", "sha256": checksum}}
-    told = vm.refuses(version=NEW, grid_releases=broken)
+    told = vm.refuses(version=NEW, grid_releases={**releases, NEW: broken(vm, releases[NEW])})
     assert "it does not fit this kernel" in told
     assert f"The former release {OLD} is back." in told
     assert vm.on(f"readlink {LIBRARY}.1") == f"libnvidia-ml.so.{OLD}"
     assert min(vm.run(version=NEW).values()) > 0
     assert vm.on(f"readlink {LIBRARY}.1") == f"libnvidia-ml.so.{NEW}"
     assert set(vm.run().values()) == {0}, "without the pin it went back"
+
+
+def test_an_installer_that_fails_with_no_way_back(vm: Drivers, releases: dict[str, dict[str, str]]) -> None:
+    """The inventory has forgotten where the former release is: then nouveau is better than nothing."""
+    if NEW not in vm.on(f"readlink {LIBRARY}.1", check=False):
+        vm.run(version=NEW)
+    told = vm.fails(vm.start_role(version=OLD, grid_releases={OLD: broken(vm, releases[OLD])}))
+    assert "Nothing of the driver is left here." in told
+    assert vm.on(LEFT, check=False) == "", "nouveau is still kept from loading"

@@ -24,6 +24,15 @@ def drivers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield found
 
 
+def goes_up_and_down(drivers: Drivers) -> None:
+    """To a newer version and to another branch: libraries and what else belongs to the driver go along."""
+    for version in ("595.71.05", "580.95.05"):
+        assert min(drivers.run(source="nvidia", version=version).values()) > 0
+        for package in ("nvidia-driver-cuda", "nvidia-kernel-open-dkms", "libnvidia-ml1", "nvidia-modprobe"):
+            assert set(drivers.everywhere(f"dpkg-query -W -f '${{Version}}' {package}").values()) == {f"{version}-1"}
+    drivers.witness()
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_comes_stays_and_goes(drivers: Drivers, source: str) -> None:
     wish = SOURCES[source]
@@ -36,16 +45,9 @@ def test_comes_stays_and_goes(drivers: Drivers, source: str) -> None:
     other = next(name for name in SOURCES if name != source)
     told = drivers.refuses(**SOURCES[other])
     assert "sources are never mixed. Run once with nvidia_driver_state: absent, then again." in told
+    if source == "nvidia":
+        goes_up_and_down(drivers)
     drivers.run(state="absent")
     assert set(drivers.run(state="absent").values()) == {0}
     if source == "distribution":  # whose packages leave most
         drivers.witness()
-
-
-def test_upgrade_and_downgrade(drivers: Drivers) -> None:
-    """Libraries and what else belongs to the driver go along."""
-    for version in ("595.58.03", "595.71.05", "580.95.05"):
-        assert min(drivers.run(source="nvidia", version=version).values()) > 0
-        for package in ("nvidia-driver-cuda", "nvidia-kernel-open-dkms", "libnvidia-ml1", "nvidia-modprobe"):
-            assert set(drivers.everywhere(f"dpkg-query -W -f '${{Version}}' {package}").values()) == {f"{version}-1"}
-    drivers.witness()

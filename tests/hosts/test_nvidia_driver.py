@@ -13,7 +13,7 @@ import pytest
 pytestmark = [pytest.mark.persona("nvidia_driver", "workstation"), pytest.mark.journal("nvidia-persistenced.service")]
 
 DRIVER = re.compile(
-    r"(nvidia-(?!container|cuda|docker|driver-pinning)|libnvidia-(?!container|egl)|libcuda1$|firmware-nvidia|cuda-drivers"
+    r"(nvidia-(?!container|cuda|docker|driver-pinning)|libnvidia-(?!container|egl)|libcuda1$|firmware-nvidia(?!-graphics)|cuda-drivers"
     r"|linux-modules-nvidia)"
 )
 CARRIER = re.compile(r"libnvidia-(ml1|compute)|nvidia-(smi|utils|driver-cuda|kernel.*dkms|open-kernel-dkms|dkms)")

@@ -26,6 +26,7 @@ class Host:
         self.idle: list[str] = []
         self.gone_from_the_mirror: list[str] = []
         self.half: list[str] = []
+        self.stuck: list[str] = []  # of these those that cannot be configured
         self.commands: list[str] = []
 
     def run(self, argv: list[str]) -> tuple[int, str, str]:
@@ -36,8 +37,8 @@ class Host:
             known = [f"{name} ii  {self.installed[name]}\n" for name in names if name in self.installed]
             return 1, "".join(known + [f"{name} iU  1\n" for name in self.half]) + "left rc  1\n", "no packages found"
         if argv[0] == "dpkg":
-            self.half = []
-            return 0, "", ""
+            self.half = [name for name in self.half if name in self.stuck]
+            return 1 if self.half else 0, "", ""
         if argv[0] == "apt-cache":
             rows = [(name, version) for name in argv[2:] for version in self.lists.get(name, [])]
             lines = [f"  {name} | {version} | http://x stable/main amd64 Packages\n" for name, version in rows]
@@ -59,6 +60,9 @@ class Host:
         if not simulate:
             if set(new) & set(self.gone_from_the_mirror):
                 return 100, "", "E: Failed to fetch http://x/y.deb  404  Not Found"
+            self.half = [name for name in self.half if name not in gone]
+            if set(self.half) & set(self.stuck):  # whatever apt is asked for, it configures them first
+                return 100, "", f"E: {self.half[0]} cannot be configured"
             for name in gone:
                 self.installed.pop(name, None)
             self.installed.update(new)
@@ -169,6 +173,15 @@ def test_what_was_cut_off_is_completed_first() -> None:
     done = [line for line in host.commands if line.startswith("dpkg --configure") or "--fix-broken" in line]
     assert done[0] == "dpkg --configure --pending"
     assert host.installed == {"docker.io": "26"}
+
+
+def test_what_cannot_be_configured_can_be_removed() -> None:
+    """As the package of a driver whose module does not fit the kernel."""
+    host = Host({"nvidia-smi": "1", "precious": "1"}, {})
+    host.half = host.stuck = ["nvidia-dkms"]
+    assert host.play([], ["nvidia-dkms", "nvidia-smi"]) == [
+        "complete what dpkg was interrupted in", "remove nvidia-dkms", "remove nvidia-smi"]
+    assert (host.installed, host.half) == ({"precious": "1"}, [])
 
 
 def test_a_repair_that_would_remove_something_is_refused() -> None:

@@ -60,6 +60,16 @@ def test_plan(tmp_path: Path, known: list[tuple[str, str, list[str]]], kernels: 
     assert plan(gather(host.files, NAME), kernels) == {}
 
 
+def test_a_newer_version_whose_source_is_gone_does_not_count(tmp_path: Path) -> None:
+    """As an interrupted downgrade leaves it; DKMS could not build it for any kernel."""
+    host = Host(tmp_path)
+    host.add("nvidia", "580.95.05", "6.1")
+    (host.root / "nvidia/580.95.05/source").mkdir()
+    host.add("nvidia", "595.71.05")
+    (host.root / "nvidia/595.71.05/source").symlink_to("/usr/src/nvidia-595.71.05")
+    assert gather(host.files, NAME) == [Source("nvidia", "580.95.05", ["6.1"])]
+
+
 def test_a_failed_build_tells_the_compilers_words(tmp_path: Path) -> None:
     host = Host(tmp_path, broken=True)
     host.add("nvidia", "550.163.01")

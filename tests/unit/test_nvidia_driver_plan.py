@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.forja import apt_repository, driver_host, driver_packages, driver_setup
+from plugins.module_utils.forja import apt_hold, apt_packages, apt_repository, driver_host, driver_packages, driver_setup, packages
 from plugins.module_utils.forja.apt_repository import Files, Repository
-from plugins.module_utils.forja.driver_plan import Decision, decide, reboot_reasons, remove, summary, works
+from plugins.module_utils.forja.driver_plan import Decision, decide, remove, there, works
 from plugins.module_utils.forja.driver_rules import DriverError, Host, Wish
+from plugins.module_utils.forja.driver_words import reboot_reasons, summary
 from plugins.module_utils.forja.host_files import HostFiles
 from plugins.modules import nvidia_driver_plan
 from tests.lab.machines import match
@@ -93,6 +96,9 @@ def test_every_machine_of_the_lab(machines: dict[str, Any], name: str) -> None:
     ("h200-vm", TRIXIE, Wish(version="615", flavour="proprietary"), "refused: R610 is the last with a proprietary module"),
     ("h200-vm", TRIXIE, Wish(version="latest"), "refused: nvidia_driver_version is 'latest'"),
     ("h200-vm", TRIXIE._replace(version="11"), Wish(), "refused: Debian 11 is not among Debian 12, Debian 13"),
+    ("rtx3090-open", NOBLE._replace(version="26.04"), Wish(), "keep distribution open"),  # It works: nothing of this role's is needed.
+    ("rtx3090-open", NOBLE._replace(version="26.04", ours=True), Wish(), "keep distribution open"),
+    ("rtx3090-open", NOBLE._replace(version="26.04"), Wish(upgrade=True), "refused: Ubuntu 26.04 is not among"),
     ("h200-vm", NOBLE, Wish(version="570"), "refused: NVIDIA no longer maintains R570"),
     ("h200-vm", NOBLE, Wish("distribution", "610"), "refused: Ubuntu's archive has no signed module of R610"),
     ("h200-vm", NOBLE._replace(kernels=[(GENERIC, True), ("6.11.0-9-generic", True)]), Wish(), "install nvidia open 595"),
@@ -125,6 +131,18 @@ def test_a_driver_that_we_set_up_stays_complete(machines: dict[str, Any]) -> Non
         "install", "nvidia", "580", "proprietary", "6.12.48+deb13-amd64")
     stuck = decide(facts, host._replace(kernels=[("6.12.48+deb13-amd64", False)]), Wish())
     assert (stuck.action, len(stuck.notes)) == ("keep", 1)
+
+
+def test_a_driver_that_works_stays_on_the_kernels_that_it_fits(machines: dict[str, Any]) -> None:
+    """A kernel that came since, and that it cannot be built for, is no reason to take it away."""
+    facts, newer = machines["rtx3090-open"], "99.0.0-1-generic"
+    here = next(kernel["release"] for kernel in facts["driver"]["kernels"] if kernel["module"])
+    host = TRIXIE._replace(installed={"nvidia-driver-cuda": "580.126.20-1"})
+    assert there(facts, host, [here, newer]) == {"installed": True, "kernels": [here]}
+    idle = {**facts, "driver": {**facts["driver"], "loaded_version": None}}
+    assert there(idle, host, [here, newer])["kernels"] == [here, newer], "with the newer one it would have neither"
+    # What desktops bring along is no driver.
+    assert not there(idle, TRIXIE._replace(installed={"libnvidia-egl-wayland1": "1", "nvidia-prime": "1"}), [])["installed"]
 
 
 def test_a_grid_branch_is_not_refused_as_ended(machines: dict[str, Any]) -> None:
@@ -195,6 +213,60 @@ def test_the_other_flavour_goes(machines: dict[str, Any]) -> None:
     assert (plan.absent, plan.absent_before) == (["nvidia-kernel-open-dkms"], ["nvidia-driver-pinning-580"])
 
 
+@pytest.mark.parametrize(("installed", "wish", "going"), [
+    ("libnvidia-compute-580 nvidia-dkms-580-open nvidia-firmware-580-580.95.05 nvidia-imex nvidia-modprobe nvidia-driver-pinning-580",
+     Wish("nvidia", "595"), "libnvidia-compute-580 nvidia-dkms-580-open nvidia-firmware-580-580.95.05"),
+    ("libnvidia-compute nvidia-dkms-open nvidia-fabricmanager nvidia-imex", Wish("nvidia", "580"), "libnvidia-compute nvidia-dkms-open"),
+    ("libnvidia-compute nvidia-dkms-open nvidia-kernel-common", Wish("nvidia", "595"), ""),
+    (f"nvidia-utils-595-server linux-modules-nvidia-595-server-open-{GENERIC} linux-signatures-nvidia-{GENERIC}", Wish(version="580"),
+     f"linux-modules-nvidia-595-server-open-{GENERIC} nvidia-utils-595-server"),
+    ("libnvidia-compute-595 nvidia-fabricmanager-595 nvidia-prime", Wish(), "libnvidia-compute-595"),  # Now the one for data centers.
+    ("libnvidia-compute-595 libnvidia-cfg1-595 nvidia-firmware-595-595.71.05", Wish(graphics=True), ""),
+])
+def test_packages_of_another_branch_go(machines: dict[str, Any], installed: str, wish: Wish, going: str) -> None:
+    """For Ubuntu they exclude each other, and apt_packages removes nothing that is not named."""
+    host = NOBLE._replace(installed=dict.fromkeys(installed.split(), "1"))
+    assert decide(machines["h200-vm"], host, wish).absent == going.split()
+
+
+def test_newer_kernel_lines_of_ubuntu_get_their_modules(machines: dict[str, Any], tmp_path: Path) -> None:
+    """A release does not tell that it came with generic-hwe-24.04: the next kernel of that would come without its module."""
+    rows = [f"Package: linux-image-{name}\nStatus: {status} ok installed\n\n" for name, status in (
+        (GENERIC, "install"), ("generic-hwe-24.04", "hold"), ("generic-dbgsym", "install"), ("azure", "install"))]
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text("".join(rows))
+    images = driver_host.image_packages(HostFiles(str(tmp_path)), [GENERIC], "amd64")
+    assert images == ("linux-image-generic-hwe-24.04",)
+    module = "linux-modules-nvidia-595-server-open-"
+    host = NOBLE._replace(image_packages=images, offered={**SIGNED, f"{module}generic-hwe-24.04": ["1"]})
+    assert decide(machines["h200-vm"], host, Wish()).packages[-2:] == [f"{module}{GENERIC}", f"{module}generic-hwe-24.04"]
+    assert f"{module}generic-hwe-24.04" in driver_host.candidates("Ubuntu", "amd64", [GENERIC], images, [], ["595"])
+
+
+@pytest.mark.parametrize(("installed", "wish", "freed"), [
+    ({}, Wish(), False),
+    ({"nvidia-driver-cuda": "595.71.05-1"}, Wish(version="580"), True),
+    ({"nvidia-driver-cuda": "595.71.05-1"}, Wish(), False),
+    ({"nvidia-driver-cuda": "595.71.05-1", "nvidia-kernel-dkms": "595.71.05-1"}, Wish(flavour="open"), True),
+])
+def test_the_driver_stays_held_for_what_comes_beside_it(machines: dict[str, Any], installed: dict[str, str], wish: Wish,
+                                                        freed: bool) -> None:
+    decision = decide(machines["h200-vm"], TRIXIE._replace(installed=installed), wish)
+    wanted = [apt_packages.wanted(item) for item in decision.packages]
+    todo = apt_packages.plan(apt_packages.State(installed, False), wanted, decision.absent)
+    assert nvidia_driver_plan.frees(todo, installed) is freed
+
+
+@pytest.mark.parametrize(("installed", "wanted"), [
+    ([], True), (["nvidia-prime"], True), (["nvidia-driver-cuda"], False), (["nvidia-driver-595-open", "nvidia-utils-595"], True),
+])
+def test_a_driver_keeps_or_lacks_its_parts_for_displays(installed: list[str], wanted: bool) -> None:
+    """Whether a display server runs at the moment decides only where there is no driver yet."""
+    card = {"nodes": ["/dev/dri/card0"]}
+    facts = {"gpus": [{"vendor": "nvidia", "address": "0000:01:00.0"}], "holders": {"0000:01:00.0": [card]}}
+    assert nvidia_driver_plan.wants_graphics(facts, dict.fromkeys(installed, "1")) is wanted
+
+
 def test_a_running_kernel_without_headers_is_a_note_when_the_newest_has_them(machines: dict[str, Any]) -> None:
     host = TRIXIE._replace(kernels=[("6.12.43+deb13-amd64", False), ("6.12.48+deb13-amd64", True)])
     plan = decide(machines["h200-vm"], host, Wish())
@@ -245,8 +317,27 @@ def test_every_answer_is_a_decision_or_a_reason(machines: dict[str, Any], wish: 
 def test_removal_leaves_jetsons_alone_and_what_others_use(machines: dict[str, Any]) -> None:
     host = TRIXIE._replace(installed={"nvidia-driver-cuda": "1", "libnvidia-egl-wayland1": "1", "nvidia-support": "1", "libcuda1": "1"})
     assert remove(machines["h200-vm"], host) == Decision("remove", "It was asked for.", None, absent=["libcuda1", "nvidia-driver-cuda"])
+    # What dpkg could not configure goes with the rest, and Ubuntu's blacklist of nouveau.
+    half = host._replace(installed={"nvidia-kernel-common-595": "1"}, halves=("nvidia-dkms-595-open",))
+    assert remove(machines["h200-vm"], half).absent == ["nvidia-dkms-595-open", "nvidia-kernel-common-595"]
     assert remove(machines["wsl2-shadowed"], host).action == "remove"
     assert remove(machines["jetson-orin-nano-jp62"], host).action == "none"
+
+
+def test_the_firmware_of_nouveau_is_not_the_drivers(tmp_path: Path) -> None:
+    """Removed with the driver, or kept from updates, it would leave a host without a usable nouveau."""
+    rows = [f"Package: {name}\nStatus: install ok {status}\nMaintainer: Debian\nVersion: 1\n" for name, status in (
+        ("firmware-nvidia-graphics", "installed"), ("firmware-nvidia-gsp", "installed"), ("nvidia-kernel-dkms", "half-configured"),
+        ("nvidia-smi", "config-files"))]
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text("\n".join(rows))
+    assert list(packages.installed(HostFiles(str(tmp_path)))) == ["firmware-nvidia-gsp"]
+    assert packages.halves(HostFiles(str(tmp_path))) == ["nvidia-kernel-dkms"]
+    state = apt_hold.State({"firmware-nvidia-graphics", "firmware-nvidia-gsp"}, set())
+    assert apt_hold.plan(state, list(driver_packages.SET), list(driver_packages.OTHERS), True) == ["firmware-nvidia-gsp"]
+    blocked = re.findall(r'^  "(.*)";$', driver_setup.UNATTENDED, re.M)
+    assert [name for name in ("firmware-nvidia-graphics", "firmware-nvidia-gsp") if any(re.match(one, name) for one in blocked)] == [
+        "firmware-nvidia-gsp"]
 
 
 def test_what_works(machines: dict[str, Any]) -> None:
@@ -260,8 +351,10 @@ def test_what_works(machines: dict[str, Any]) -> None:
     ("rtx3090-open", "580.126.20", []),
     ("rtx3090-open", "595.71.05", ["NVIDIA 580.126.20 is loaded and not 595.71.05"]),
     ("a100-pcie-pair", "595.71.05", ["NVIDIA 595.71.05 is not loaded yet"]),
+    ("rtx3090-open", None, ["NVIDIA 580.126.20 is still loaded"]),  # after a removal
+    ("h200-vm", None, []),
 ])
-def test_reboot_reasons(machines: dict[str, Any], name: str, version: str, reasons: list[str]) -> None:
+def test_reboot_reasons(machines: dict[str, Any], name: str, version: str | None, reasons: list[str]) -> None:
     assert reboot_reasons(machines[name], version, "open") == reasons
 
 
@@ -423,10 +516,33 @@ def test_what_a_failed_change_puts_back(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("decision", "line"), [
     (DECISION, "NVIDIA 595.71.05 (open) from NVIDIA's repository; reboot required: it is not loaded"),
     (DECISION._replace(source="distribution"), "NVIDIA 595.71.05 (open) from Debian; reboot required: it is not loaded"),
+    (Decision("keep", "It works.", notes=["The newest kernel cannot have it."]),
+     "left alone: It works. But: The newest kernel cannot have it.; reboot required: it is not loaded"),
     (Decision("none", "No GPU was found."), "no driver: No GPU was found.; reboot required: it is not loaded"),
 ])
 def test_the_line_of_the_summary(decision: Decision, line: str) -> None:
     assert summary(decision, "Debian", ["it is not loaded"]) == line
+
+
+def test_a_reboot_that_brought_nothing_is_not_repeated(tmp_path: Path) -> None:
+    assert not driver_host.booted_since(HostFiles(str(tmp_path)), ["6.12"]), "of a host without a driver nothing is known"
+    dep = tmp_path / "lib/modules/6.12/modules.dep"
+    for path, content in ((dep, ""), (tmp_path / "proc/stat", "cpu 1 2\nbtime 1000\nprocesses 7\n")):
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    for written, booted in ((999, True), (1001, False)):
+        os.utime(dep, (written, written))
+        assert driver_host.booted_since(HostFiles(str(tmp_path)), ["6.12", "5.10"]) is booted
+    assert "reboot required: it is away" in summary(DECISION, "Debian", ["it is away"])
+    assert "although the host has booted since then: it is away" in summary(DECISION, "Debian", ["it is away"], booted=True)
+
+
+def test_what_keeps_nouveau_away_after_a_removal_is_told() -> None:
+    """A file that somebody made by hand, as most instructions say: without the driver the host has neither."""
+    gone = Decision("remove", "It was asked for.")
+    assert summary(gone, "Debian", []) == "removed"
+    assert "/etc/modprobe.d/by-hand.conf" in summary(gone, "Debian", [], ["/etc/modprobe.d/by-hand.conf"])
+    assert summary(DECISION, "Debian", [], ["/etc/modprobe.d/forja-nvidia-driver.conf"]) == summary(DECISION, "Debian", [])
 
 
 def test_the_module_answers(machines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
