@@ -99,6 +99,8 @@ def test_an_entry(entry: dict[str, Any], expected: dict[int, Wanted]) -> None:
     ({"devices": ["0"]},
      ": devices: '0' names no GPU; there can be numbers without quotes, UUIDs (GPU-...) and PCI addresses such as 0000:07:00.0."),
     ({"devices": [True]}, ", devices: must be a number of 0 or more, without quotes, not true or false."),
+    ({"devices": [4.0]},
+     ", devices: must be a number such as 4, not 4.0; a PCI address needs quotes, else YAML reads 0000:00:04.0 as 4.0."),
     ({"devices": [-1]}, ", devices: must be a number of 0 or more, without quotes, not -1."),
     ({"devices": [1]},
      ": this node has no GPU 1. It has GPU 0 (NVIDIA A100-SXM4-40GB, 0x20B010DE), GPU-00000000-d33d-2b2c-524d-9e3d8d2b8a77 at "
@@ -305,6 +307,17 @@ def test_yaml_beyond_the_plain() -> None:
     assert config.labels == ("a", "b", "c")
     assert config.select("b", [A100]).wanted == {0: wanted(**{"1g.5gb": 1})}
     assert config.select("c", [A100]).wanted == {0: SEVEN}
+
+
+def test_a_pci_address_needs_no_quotes_in_text() -> None:
+    """YAML 1.1 takes it for a number to the base of 60, and so the address of the third GPU here for the index 6."""
+    text = "version: v1\nmig-configs:\n  12:30:\n  - {devices: [%s], mig-enabled: true, mig-devices: {}}\n"
+    many = [A100._replace(index=index, address=f"0000:00:{4 + index:02x}.0") for index in range(8)]
+    for place in ("0000:00:06.0", "00:06.0"):
+        config = load(text % place)
+        assert config.labels == ("12:30",)
+        assert set(config.select(None, many).wanted) == {2}
+    assert set(load(text % "6").select(None, many).wanted) == {6}
 
 
 def test_json_needs_no_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,11 @@ def _yaml(text: str, before: str = "") -> Any:
     except ImportError:
         raise ConfigError(before + "To read YAML, install python3-yaml; a configuration in JSON needs nothing.") from None
     loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"construct_mapping": _mapping})
-    # As the YAML library of mig-parted reads: y and n are true and false, a date is a text.
+    # As the YAML library of mig-parted reads: y and n are true and false, a date is a text, and so is what has colons, such as the PCI
+    # address 0000:00:04.0, which YAML 1.1 takes for the number 4 to the base of 60.
     loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        first: [(tag, re.compile("(?!.*:)" + pattern.pattern, pattern.flags) if tag.endswith((":int", ":float")) else pattern)
+                for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in loader.yaml_implicit_resolvers.items()}
     loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]\Z"), list("yYnN"))
     loader.bool_values = dict(loader.bool_values, y=True, n=False)

@@ -110,6 +110,9 @@ def _devices(data: Any, where: str) -> Optional[Tuple[Union[int, str, Address], 
         elif isinstance(one, str):
             raise ConfigError("%s: devices: %r names no GPU; there can be numbers without quotes, UUIDs (GPU-...) and PCI addresses "
                               "such as 0000:07:00.0." % (where, one))
+        elif isinstance(one, float):
+            raise ConfigError("%s, devices: must be a number such as 4, not %r; a PCI address needs quotes, else YAML reads 0000:00:04.0 "
+                              "as 4.0." % (where, one))
         else:
             found.append(_whole(one, where + ", devices"))
     return tuple(found)
