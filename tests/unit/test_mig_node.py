@@ -112,6 +112,16 @@ def test_a_placement_and_an_order_of_compute_instances(boot: Boot) -> None:
     assert host.is_settled(source)
 
 
+@pytest.mark.parametrize("first", [["1c", "2c"], ["2c", "1c"]])
+def test_another_order_of_compute_instances_is_another_layout(boot: Boot, first: list[str]) -> None:
+    host = boot(A100)
+    host.apply(wanted(entry("all", [{"profile": "3g.20gb", "compute": first}])))
+    other = wanted(entry("all", [{"profile": "3g.20gb", "compute": first[::-1]}]))
+    assert host.apply(other).changed
+    assert [f"{part['size']}c" for part in host.state()[0][1][0]["compute"]] == first[::-1]
+    assert host.is_settled(other)
+
+
 @pytest.mark.parametrize("key", ["uuid", "address"])
 def test_a_gpu_by_its_name(boot: Boot, key: str) -> None:
     host = boot({**A100, "count": 2})

@@ -76,6 +76,8 @@ def plan_gpu(gateway: Reader, gpu: Gpu, uuid: str, wanted: Wanted, reset: bool) 
     if not wanted.enabled:
         gpu = gateway.detailed(gpu)
         return GpuPlan(gpu, uuid, wanted, tuple(clear(gpu.instances) + mode), waits)
+    if any(len(set(one.compute)) > 1 for one in wanted.instances):
+        gpu = gateway.detailed(gpu)  # Only their ids tell the order of compute instances.
     if gpu.enabled and settled(Card(gpu.profiles), gpu.instances, wanted):
         # A step, be it only the mode, may have to be taken back: then each compute instance must be known.
         gpu = gateway.detailed(gpu) if mode else gpu

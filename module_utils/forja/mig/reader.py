@@ -136,6 +136,9 @@ class Reader(Session):
         for instance in gpu.instances:
             found = {}
             for position, known in enumerate(instance.compute):
+                if known.id >= 0:  # asked already
+                    found[known.id] = known
+                    continue
                 handle = self._compute_lists[gpu.index, instance.id][position]
                 info = self._call("A compute instance of GPU %d" % gpu.index, "nvmlComputeInstanceGetInfo", handle)
                 place = Placement(int(info.placement.start), int(info.placement.size))

@@ -27,7 +27,7 @@ __all__ = ["Cost", "Kept", "Layout", "New", "NewCompute", "NoLayout", "fits", "s
 
 
 def settled(card: Card, current: Sequence[Instance], wanted: Wanted) -> bool:
-    """Whether nothing is to be done. Needs no placements, neither of profiles nor of compute instances."""
+    """Whether nothing is to be done. Needs no placements, and ids of compute instances only for their order."""
     ids = {profile.name: profile.id for profile in card.profiles}
     if not wanted.enabled or wanted.counts or not wanted.instances:
         have = Counter((one.profile, compute.slices) for one in current for compute in one.compute)
