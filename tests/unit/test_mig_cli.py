@@ -41,7 +41,7 @@ class Program:
 
     def __call__(self, *arguments: str, code: int = 0, given: str = "") -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "forja.mig", *(str(self.file) if word == "FILE" else word for word in arguments)]
-        done = subprocess.run(argv, env=self.env, input=given, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, env=self.env, input=given, capture_output=True, text=True, errors="surrogateescape", check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
@@ -107,6 +107,12 @@ def test_a_reader_who_is_gone_changes_no_exit_code(program: Program, command: st
 def test_a_wrong_request_is_code_2(program: Program, arguments: tuple[str, ...], message: str) -> None:
     assert message in program(*arguments, code=2, given="mig-configs: {x: []}").stderr
     assert program.machine.simulator.calls()["changing"] == 0
+
+
+def test_standard_input_is_utf_8_whatever_the_locale_is(program: Program) -> None:
+    program.env["LC_ALL"] = "C"
+    program("apply", "-f", "-", "-c", "seven", given="# für alle\n" + FILE)
+    assert "- cannot be read: 'utf-8'" in program("apply", "-f", "-", given="\udcff", code=2).stderr  # a byte that is none
 
 
 def test_a_busy_gpu_is_code_3(program: Program) -> None:

@@ -292,7 +292,7 @@ def test_a_text_that_cannot_be(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "version: [", "\tversion: v1", "version: v1\n---\nversion: v1", "{nonsense", "version: !!python/name:os.system x",
+    "version: [", "\tversion: v1", "version: v1\n---\nversion: v1", "{nonsense", "version: \udcff", "version: !!python/name:os.system x",
 ])
 def test_a_text_that_is_no_yaml(text: str) -> None:
     with pytest.raises(ConfigError, match="This is not YAML: "):

@@ -331,6 +331,13 @@ def test_a_note_that_cannot_be_understood_stops_the_run(boot: Boot, text: str) -
     assert host.changes() == 0
 
 
+def test_a_note_that_is_no_file_stops_the_run(boot: Boot) -> None:
+    host = boot(A100)
+    Path(host.folder, "journal.json").mkdir(parents=True)
+    with pytest.raises(JournalError, match="journal.json cannot be read .Is a directory"):
+        host.apply(SEVEN)
+
+
 @pytest.mark.parametrize(("call", "message"), [("fsync", "journal.json cannot be written .No space"), ("pwrite", None)])
 def test_a_full_disk(boot: Boot, monkeypatch: pytest.MonkeyPatch, call: str, message: str | None) -> None:
     """Without a note nothing is changed; without our pid in the lock only others' messages are poorer."""

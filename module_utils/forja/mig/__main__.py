@@ -108,7 +108,7 @@ def read(path: Optional[str]) -> Optional[str]:
         return None
     try:
         if path == "-":
-            return sys.stdin.read()
+            return sys.stdin.buffer.read().decode("utf-8")  # whatever the locale is
         with open(path, encoding="utf-8") as stream:
             return stream.read()
     except (OSError, UnicodeDecodeError) as error:

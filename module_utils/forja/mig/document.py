@@ -70,7 +70,7 @@ def _yaml(text: str, before: str = "") -> Any:
     loader.bool_values = dict(loader.bool_values, y=True, n=False)
     try:
         return yaml.load(text, loader)  # noqa: S506  (derived from a safe one)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeError) as error:
         raise ConfigError("%sThis is not YAML: %s" % (before, " ".join(str(error).split()))) from None
 
 

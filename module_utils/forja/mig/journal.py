@@ -103,8 +103,8 @@ class Journal:
             return {uuid: _left(record) for uuid, record in note["gpus"].items()}
         except FileNotFoundError:
             return {}
-        except PermissionError as error:
-            raise JournalError("%s cannot be read; run as root." % self._note) from error
+        except OSError as error:
+            raise JournalError("%s cannot be read (%s); run as root." % (self._note, error.strerror)) from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise JournalError(
                 "%s, the note of a run that was killed, cannot be understood (%s). See `python3 -m forja.mig export` for what"
