@@ -16,10 +16,6 @@ LAB = os.environ.get("FORJA_LAB", "molecule")
 INVENTORY = ROOT / os.environ.get("FORJA_INVENTORY", "molecule/inventory")
 
 
-# Provisioned by molecule; what is here breaks it and mends it again.
-HOST = "ws13"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two workers never play on one host: the tests of each say whose they are."""
     for item in items:
@@ -77,9 +73,10 @@ class Lab:
         return self.on("curl --silent --max-time 2 http://127.0.0.1:11434/api/version", check=False)
 
 
-@pytest.fixture(scope="session")
-def lab() -> Lab:
-    return Lab(HOST)
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The file's HOST, as molecule has provisioned it."""
+    return Lab(request.module.HOST)
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import HOST, Lab
+from .conftest import Lab
 
+HOST = "ws13"
 pytestmark = pytest.mark.xdist_group(HOST)
 DAEMON = "/etc/docker/daemon.json"
 

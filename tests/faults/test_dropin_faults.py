@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from .conftest import HOST, Lab
+from .conftest import Lab
 
+HOST = "ws13"
 pytestmark = pytest.mark.xdist_group(HOST)
 PATH = "/etc/systemd/system/ollama.service.d/trial.conf"
 

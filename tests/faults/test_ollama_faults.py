@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from .conftest import HOST, Lab
+from .conftest import Lab
 
+HOST = "ws12"
 pytestmark = pytest.mark.xdist_group(HOST)
 OLD, NEW = "0.32.7", "0.32.9"
 RELEASES = "/opt/forja/ollama"
