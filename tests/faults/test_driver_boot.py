@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .drivers import KERNEL, MACHINE, MOUNT, Drivers, machine
+from .drivers import KERNEL, MACHINE, MOUNT, NO_NOUVEAU, Drivers, machine
 
 HOST = "ws12"
 pytestmark = pytest.mark.xdist_group(HOST)
@@ -89,3 +89,19 @@ def test_only_reports_unless_it_may_reboot(host: Drivers) -> None:
     assert f"known driver: {NEW}" in output
     assert REBOOT not in output
     assert host.on(BOOTED) == booted
+
+
+def test_power_cut_while_the_driver_goes(host: Drivers) -> None:
+    """The packages are gone when it happens: then nouveau must not be kept away any more."""
+    module, hook = f"/lib/modules/{KERNEL}/updates/dkms/nvidia.ko", "/etc/apt/apt.conf.d/99lab-power-cut"
+    if host.on(f"ls {module}", check=False) == "":
+        host.run(source="nvidia", version=NEW)
+    assert host.on(NO_NOUVEAU) != ""
+    host.on(f"""echo 'DPkg::Post-Invoke {{ "touch /run/gone; exec sleep 600"; }};' > {hook}""")
+    try:
+        host.kill_when(host.start_role(state="absent"), lambda: host.on("ls /run/gone", check=False) != "")
+    finally:
+        host.on(f"pkill -x -f 'sleep 600'; rm -f {hook} /run/gone", check=False)
+    assert host.on(f"ls {module}", check=False) == ""
+    assert host.on(NO_NOUVEAU, check=False) == ""
+    assert min(host.run(state="absent").values()) > 0, "what was left is still there"

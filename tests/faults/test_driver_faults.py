@@ -66,21 +66,6 @@ def test_newer_kernel_that_the_driver_does_not_fit(host: Drivers) -> None:
 
 
 @pytest.mark.usefixtures("former")
-def test_power_cut_while_the_driver_goes(host: Drivers) -> None:
-    """The packages are gone when it happens: then nouveau must not be kept away any more."""
-    assert host.on(NO_NOUVEAU) != ""
-    hook = "/etc/apt/apt.conf.d/99lab-power-cut"
-    host.on(f"""echo 'DPkg::Post-Invoke {{ "touch /run/gone; exec sleep 600"; }};' > {hook}""")
-    try:
-        host.kill_when(host.start_role(state="absent"), lambda: host.on("ls /run/gone", check=False) != "")
-    finally:
-        host.on(f"pkill -x -f 'sleep 600'; rm -f {hook} /run/gone", check=False)
-    assert host.on(f"ls /lib/modules/{KERNEL}/updates/dkms/nvidia*", check=False) == ""
-    assert host.on(NO_NOUVEAU, check=False) == ""
-    assert min(host.run(state="absent").values()) > 0
-
-
-@pytest.mark.usefixtures("former")
 def test_former_driver_that_cannot_be_had_any_more(host: Drivers) -> None:
     """Then nouveau is better than nothing."""
     host.on(f"mkdir /srv/away && mv {REPOSITORY}/*_{FORMER}-1_*.deb /srv/away/", host="mirror")

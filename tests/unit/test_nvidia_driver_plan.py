@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jinja2.nativetypes import NativeEnvironment
 
 from plugins.module_utils.forja import apt_hold, apt_packages, apt_repository, driver_host, driver_packages, driver_setup, packages
 from plugins.module_utils.forja.apt_repository import Files, Repository
@@ -338,6 +340,28 @@ def test_the_firmware_of_nouveau_is_not_the_drivers(tmp_path: Path) -> None:
     blocked = re.findall(r'^  "(.*)";$', driver_setup.UNATTENDED, re.M)
     assert [name for name in ("firmware-nvidia-graphics", "firmware-nvidia-gsp") if any(re.match(one, name) for one in blocked)] == [
         "firmware-nvidia-gsp"]
+
+
+ROLE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "roles/nvidia_driver/vars/main.yml").read_text())
+
+
+def test_a_second_decision_that_fails_leaves_the_first_to_go_back_by() -> None:
+    """Every task of the way back has it in its condition: without it the host would stay as the failed change left it."""
+    decision = NativeEnvironment().from_string(ROLE["__nvidia_driver_decision"])
+    first: Any = {"plan": {"source": "nvidia"}}
+    second: Any = decision.render(__nvidia_driver_plan={"failed": True, "msg": "no"}, __nvidia_driver_first=first)
+    only: Any = decision.render(__nvidia_driver_plan={"plan": {"source": "grid"}})
+    assert (second["source"], only["source"]) == ("nvidia", "grid")
+
+
+@pytest.mark.parametrize(("line", "half"), [
+    ("iF  nvidia-kernel-open-dkms=595.71.05-1", True), ("iU  libcuda1:amd64=595.71.05-1", True), ("hF  firmware-nvidia-gsp=1", True),
+    ("iF  linux-modules-nvidia-595-server-open-generic=1", True), ("ii  nvidia-smi=1", False), ("rc  nvidia-smi=1", False),
+    ("iF  linux-image-6.12.43+deb13-amd64=6.12.43-1", False), ("iF  linux-headers-nvidia=6.17", False), ("iU  postgresql=17", False),
+])
+def test_going_back_removes_no_half_installed_package_of_others(line: str, half: bool) -> None:
+    """A kernel whose installation failed, as it does when DKMS fails in it, is not this role's to remove."""
+    assert bool(re.match(ROLE["__nvidia_driver_half"], line)) is half
 
 
 def test_what_works(machines: dict[str, Any]) -> None:
