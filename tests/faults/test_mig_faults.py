@@ -270,6 +270,18 @@ def test_a_killed_run_is_finished_by_the_next(clients: Gpus, moment: str, goal: 
     assert clients.on("systemctl is-active slurmd ollama").split() == ["active", "active"]
 
 
+def test_what_a_killed_run_stopped_starts_even_if_the_next_can_make_no_plan(clients: Gpus) -> None:
+    clients.on("nvml-sim fault nvmlDeviceCreateGpuInstance* 1 delay=5000")
+    run = clients.start_run(config=only({"1g.10gb": 4, "3g.40gb": 1}))
+    clients.kill_when(run, lambda: clients.on("ls /var/lib/forja/mig/journal.json", check=False) != "")
+    clients.on("nvml-sim faults clear")
+    assert clients.on("systemctl is-active slurmd ollama", check=False).split() == ["inactive", "inactive"]
+    assert "3g.40gb" in clients.fails(clients.start_run(config=only({"3g.40gb": 3})))
+    assert clients.on("systemctl is-active slurmd ollama").split() == ["active", "active"]
+    clients.run(config=only(BALANCED))
+    clients.witness()
+
+
 @pytest.mark.usefixtures("clients")
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_restart_makes_the_layout_again_before_the_clients(gpus: Gpus, name: str) -> None:
