@@ -168,3 +168,13 @@ def test_site_says_why_a_driver_of_its_own_cannot_be(site: Told) -> None:
 def test_every_persona_is_looked_at_as_root(playbook: Path) -> None:
     """What one play sees the later ones take over; without root it is not the whole."""
     assert all(play["become"] is True for play in yaml.safe_load(playbook.read_text()))
+
+
+def test_who_begins_with_it_does_so_whatever_facts_there_are() -> None:
+    """Those of a fact cache are from an earlier run: only this role knows."""
+    found = {}
+    for path in REPO.glob("roles/*/tasks/main.yml"):
+        for task in yaml.safe_load(path.read_text()):
+            if task.get("ansible.builtin.import_role", {}).get("name") == "gpu_detect":
+                found[path.parts[-3]] = "when" in task
+    assert found == {"nvidia_driver": False, "workstation": False}
