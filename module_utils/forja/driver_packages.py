@@ -29,8 +29,8 @@ SET = ("cuda-drivers*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "li
 OTHERS = ("firmware-nvidia-graphics", "libnvidia-container*", "nvidia-container-*", "nvidia-cuda-*", "nvidia-cudnn*", "nvidia-docker*",
           "nvidia-driver-pinning-*", "nvidia-fs*", "nvidia-gds*", "nvidia-nsight*", "nvidia-profiler*", "nvidia-vaapi-driver",
           "nvidia-visual-profiler*")
-# How DKMS calls the module: NVIDIA and Ubuntu nvidia, Debian nvidia-current and nvidia-current-open.
-DKMS = "nvidia(-current)?(-open)?"
+# How DKMS calls the module: NVIDIA and Ubuntu nvidia, Ubuntu for servers nvidia-srv, Debian nvidia-current, each with -open or not.
+DKMS = "nvidia(-current|-srv)?(-open)?"
 
 
 # What brings the parts for displays.

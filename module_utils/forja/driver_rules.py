@@ -5,7 +5,7 @@ import re
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from . import driver_packages as names
-from .gpu_models import older_than
+from .gpu_models import drivable, older_than
 
 SUPPORTED = {"Debian": ("12", "13"), "Ubuntu": ("22.04", "24.04")}
 SPOKEN = {"distribution": "the distribution", "nvidia": "NVIDIA's repository", "grid": "Microsoft's GRID build"}
@@ -45,7 +45,7 @@ class Host(NamedTuple):
 
 def flavour_of(facts: Dict[str, Any], wish: Wish) -> str:
     kind = facts["recommended"]["driver"]
-    gpus = [gpu for gpu in facts["gpus"] if gpu["vendor"] == "nvidia" and gpu["driver"] != "vfio-pci"]
+    gpus = drivable(facts["gpus"])
     for gpu in gpus:
         if wish.flavour == "open" and older_than(gpu["architecture"], "Turing"):
             raise DriverError("%s is older than Turing: the open module does not drive it. "
@@ -71,7 +71,7 @@ def refuse_mixing(driver: Dict[str, Any], source: str) -> None:
 
 def newest_branch(facts: Dict[str, Any]) -> int:
     """The newest branch that still has a module for the oldest GPU."""
-    old = [gpu for gpu in facts["gpus"] if gpu["vendor"] == "nvidia" and older_than(gpu["architecture"], "Turing")]
+    old = any(older_than(gpu["architecture"], "Turing") for gpu in drivable(facts["gpus"]))
     return 580 if old else names.LAST_PROPRIETARY
 
 
@@ -80,9 +80,7 @@ def refuse_branch(facts: Dict[str, Any], wish: Wish, source: str, flavour: str, 
         raise DriverError("nvidia_driver_version is %r: a branch such as 595 or a version such as 595.71.05 is wanted." % wish.version)
     if source == "grid":
         return  # the host's vGPU software sets the branch, NVIDIA's calendar does not
-    for gpu in facts["gpus"]:
-        if gpu["vendor"] != "nvidia" or gpu["driver"] == "vfio-pci":
-            continue
+    for gpu in drivable(facts["gpus"]):
         first = names.FIRST_BRANCH.get(gpu["architecture"] or "", 0)
         if int(branch) < first:
             raise DriverError("R%s does not know %s (%s), which needs R%d or newer.%s" % (branch, gpu["name"], gpu["architecture"], first,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a PCI device id tells about a GPU: product, chip, architecture, compute capability."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from . import gpu_ids
 
@@ -102,3 +102,9 @@ def _family(chip: str) -> Tuple[Optional[str], Optional[str]]:
         if chip[:length] in CHIPS:
             return CHIPS[chip[:length]]
     return None, None
+
+
+def drivable(gpus: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Of the records of GPUs those of NVIDIA's that a driver of this host can serve: not given to virtual machines, and not older than
+    every maintained branch."""
+    return [gpu for gpu in gpus if gpu["vendor"] == "nvidia" and gpu["driver"] != "vfio-pci" and gpu["architecture"] != "before Maxwell"]

@@ -4,7 +4,7 @@
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from . import jetpack
-from .gpu_models import older_than
+from .gpu_models import drivable, older_than
 
 # NVIDIA's driver branches of autumn 2026 (docs.nvidia.com/datacenter/tesla, supported drivers):
 PRODUCTION = "595"  # production branch until March 2027, CUDA 13.2
@@ -67,7 +67,7 @@ def _driver(facts: Facts, nvidia: List[Dict[str, Any]], problems: List[Tuple[str
         if facts.gpus:
             return "none", "No NVIDIA GPU and no AMD accelerator here: the kernel's own drivers serve."
         return "none", "No GPU was found."
-    usable = _drivable(nvidia)
+    usable = drivable(nvidia)
     ancient = [gpu for gpu in ours if gpu not in usable]
     if ancient:
         sentence = "No driver branch that is still maintained supports %s" % _names(ancient)
@@ -129,7 +129,7 @@ def _wheel(facts: Facts, nvidia: List[Dict[str, Any]], driver: str, branch: Opti
         return None, "No current wheels are known for JetPack %s." % (release or "of this release")
     if not nvidia:
         return None, "No NVIDIA GPU."
-    usable = _drivable(nvidia)
+    usable = drivable(nvidia)
     if not usable:
         return None, "%s serves no program of this host." % _names(nvidia)
     loaded = _major(facts.loaded_version)
@@ -156,11 +156,6 @@ def _wheel(facts: Facts, nvidia: List[Dict[str, Any]], driver: str, branch: Opti
 def _major(version: Optional[str]) -> Optional[int]:
     head = (version or "").split(".")[0]
     return int(head) if head.isdigit() else None
-
-
-def _drivable(nvidia: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Those that a driver of this host can serve: not given to virtual machines, and not older than every maintained branch."""
-    return [gpu for gpu in nvidia if gpu["driver"] != "vfio-pci" and gpu["architecture"] != "before Maxwell"]
 
 
 def _names(gpus: List[Dict[str, Any]]) -> str:

@@ -382,6 +382,17 @@ def test_reboot_reasons(machines: dict[str, Any], name: str, version: str | None
     assert reboot_reasons(machines[name], version, "open") == reasons
 
 
+@pytest.mark.parametrize(("keys", "told"), [
+    ({"architecture": "before Maxwell", "name": "GeForce GT 710"}, "install nvidia open 595"),
+    ({"architecture": "Volta", "driver": "vfio-pci"}, "install nvidia open 595"),
+    ({"architecture": "Volta", "name": "Tesla V100"}, "refused: Tesla V100 is older than Turing: the open module does not drive it."),
+])
+def test_a_gpu_that_no_driver_serves_does_not_decide_for_the_others(machines: dict[str, Any], keys: dict[str, str], told: str) -> None:
+    facts = machines["h200-vm"]
+    both = {**facts, "gpus": [*facts["gpus"], {**facts["gpus"][0], **keys}]}
+    assert outcome(both, TRIXIE, Wish(flavour="open")).startswith(told)
+
+
 def test_another_flavour_of_the_same_version_wants_a_reboot(machines: dict[str, Any]) -> None:
     told = reboot_reasons(machines["rtx3090-open"], "580.126.20", "proprietary")
     assert told == ["the open module is loaded and not the proprietary one"]
