@@ -3,9 +3,11 @@ SHELL := /bin/bash
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 INVENTORY ?= inventories/lab
+# Whose fault tests run beside each other.
+FAULTS := ws12 ws13 mig
 LAB := ansible-playbook --inventory localhost, playbooks/lab
 
-.PHONY: help site lab lab-down test test-slow lint unit molecule faults compat verify bench lock
+.PHONY: help site lab lab-down test test-slow lint unit molecule compat verify bench lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +24,7 @@ lab-down: .venv/installed ## Remove the simulated hosts with their images, netwo
 test: ## All tests; the last line says what passed
 	@rm -rf .cache
 	@$(MAKE) --no-print-directory lint unit compat molecule
-	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml .cache/faults.xml .cache/programs.xml
+	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml $(FAULTS:%=.cache/faults-%.xml) .cache/programs.xml
 
 test-slow: lab ## Build NVIDIA's module for a kernel of Debian's in the lab's hosts; they keep both, so run `make lab-down` after it
 	@pytest -s tests/slow
@@ -39,9 +41,12 @@ compat: .venv/installed ## The modules under Python 3.6, where one is found; the
 
 molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, restart, verify, faults; programs on simulated GPUs
 	@molecule destroy --all && molecule test --all --destroy never
-	@pytest --numprocesses=auto --dist=loadgroup --junitxml=.cache/faults.xml tests/faults
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(FAULTS:%=faults-%)
 	@FORJA_LAB=molecule pytest --junitxml=.cache/programs.xml tests/programs
 	@molecule destroy --all
+
+faults-%: .venv/installed
+	@pytest --junitxml=.cache/faults-$*.xml -m "host(name='$*')" tests/faults
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)

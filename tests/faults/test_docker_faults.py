@@ -7,7 +7,7 @@ import pytest
 from .conftest import Lab
 
 HOST = "ws13"
-pytestmark = pytest.mark.xdist_group(HOST)
+pytestmark = pytest.mark.host(name=HOST)
 DAEMON = "/etc/docker/daemon.json"
 
 

@@ -12,7 +12,7 @@ import pytest
 from .drivers import KERNEL, MACHINE, MOUNT, NO_NOUVEAU, Drivers, machine
 
 HOST = "ws12"
-pytestmark = pytest.mark.xdist_group(HOST)
+pytestmark = pytest.mark.host(name=HOST)
 OLD, NEW = "595.58.03", "595.71.05"
 BOOT = f"""#!/bin/sh
 # Stand-in of the Forja lab for a kernel that loads a driver for the GPUs.

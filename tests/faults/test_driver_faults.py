@@ -11,7 +11,7 @@ import pytest
 from .drivers import KERNEL, MACHINE, NO_NOUVEAU, STATE, Drivers, machine
 
 HOST, FORMER, BROKEN, NEWER = "ws13", "595.58.03", "610.57.04", "6.12.99+deb13-amd64"
-pytestmark = pytest.mark.xdist_group(HOST)
+pytestmark = pytest.mark.host(name=HOST)
 WISH: dict[str, Any] = {"source": "nvidia", "version": FORMER}
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so"
 MODULE = f"modinfo --field version /lib/modules/{KERNEL}/updates/dkms/nvidia.ko*"

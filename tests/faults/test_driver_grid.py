@@ -15,7 +15,7 @@ from .drivers import MACHINE as TREE
 from .drivers import Drivers, machine
 
 HOST, MACHINE, IMDS = "ws12", "azure-nv-a10-sixth", "/srv/imds/metadata/instance"
-pytestmark = pytest.mark.xdist_group(HOST)
+pytestmark = pytest.mark.host(name=HOST)
 OLD, NEW = "570.195.03", "595.58.03"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so"
 LEFT = f"ls -d /usr/bin/nvidia-uninstall {LIBRARY}* /var/cache/forja-nvidia-grid* /etc/modprobe.d/forja-nvidia-driver.conf"

@@ -11,7 +11,7 @@ import pytest
 
 from .drivers import Drivers, machine
 
-HOSTS = [pytest.param(host, marks=pytest.mark.xdist_group(host)) for host in ("ws12", "ws13")]
+HOSTS = [pytest.param(host, marks=pytest.mark.host(name=host)) for host in ("ws12", "ws13")]
 SOURCES: dict[str, dict[str, Any]] = {
     "distribution": {"source": "distribution", "allow_ended": True},
     "nvidia": {"source": "nvidia", "version": "595.58.03"},

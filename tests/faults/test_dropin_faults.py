@@ -7,7 +7,7 @@ import pytest
 from .conftest import Lab
 
 HOST = "ws13"
-pytestmark = pytest.mark.xdist_group(HOST)
+pytestmark = pytest.mark.host(name=HOST)
 PATH = "/etc/systemd/system/ollama.service.d/trial.conf"
 
 

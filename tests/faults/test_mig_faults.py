@@ -19,7 +19,7 @@ from .conftest import INVENTORY, LAB, ROOT, Lab
 
 AMPERE, HOPPER = "mig12", "mig13"
 HOSTS = (AMPERE, HOPPER)
-pytestmark = pytest.mark.xdist_group("mig")
+pytestmark = pytest.mark.host(name="mig")
 NOTE = "/var/lib/forja/gpu-clients.json"
 BALANCED = {"1g.10gb": 2, "2g.20gb": 1, "3g.40gb": 1}
 # /run/NAME.holds says what a client registers for: nothing, a GPU, or an instance of it.

@@ -9,7 +9,7 @@ import pytest
 from .conftest import Lab
 
 HOST = "ws12"
-pytestmark = pytest.mark.xdist_group(HOST)
+pytestmark = pytest.mark.host(name=HOST)
 OLD, NEW = "0.32.7", "0.32.9"
 RELEASES = "/opt/forja/ollama"
 

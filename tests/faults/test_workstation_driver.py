@@ -7,7 +7,7 @@ import pytest
 from .drivers import Drivers
 
 HOST = "ws12"
-pytestmark = pytest.mark.xdist_group(HOST)
+pytestmark = pytest.mark.host(name=HOST)
 
 
 @pytest.mark.parametrize("name", ["wsl2-rtx4070", "no-gpu"])
