@@ -69,12 +69,16 @@ def test_a_reset_only_when_allowed_and_only_of_that_gpu(boot: Boot) -> None:
     assert host.uuids(1) == neighbour
 
 
-def test_gpus_of_one_fabric_are_reset_together(boot: Boot, tmp_path: Path) -> None:
-    switch = tmp_path / "tree/sys/bus/pci/devices/0000:c4:00.0"
+def with_nvswitch(root: Path) -> HostFiles:
+    switch = root / "sys/bus/pci/devices/0000:c4:00.0"
     switch.mkdir(parents=True)
     (switch / "vendor").write_text("0x10de\n")
     (switch / "class").write_text("0x068000\n")
-    host = boot({**A100, "count": 2, "link_group": 1}, files=HostFiles(str(tmp_path / "tree")))
+    return HostFiles(str(root))
+
+
+def test_gpus_of_one_fabric_are_reset_together(boot: Boot, tmp_path: Path) -> None:
+    host = boot({**A100, "count": 2, "link_group": 1}, files=with_nvswitch(tmp_path / "tree"))
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
     assert not host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True).reboot
     assert host.resets == ["0000:07:00.0,0000:0f:00.0"]
@@ -82,11 +86,7 @@ def test_gpus_of_one_fabric_are_reset_together(boot: Boot, tmp_path: Path) -> No
 
 
 def test_a_peer_that_would_be_reset_with_its_instances_stops_it(boot: Boot, tmp_path: Path) -> None:
-    switch = tmp_path / "tree/sys/bus/pci/devices/0000:c4:00.0"
-    switch.mkdir(parents=True)
-    (switch / "vendor").write_text("0x10de\n")
-    (switch / "class").write_text("0x068000\n")
-    host = boot({**A100, "count": 2, "link_group": 1}, files=HostFiles(str(tmp_path / "tree")))
+    host = boot({**A100, "count": 2, "link_group": 1}, files=with_nvswitch(tmp_path / "tree"))
     host.apply(wanted(entry([1], {"7g.40gb": 1})))
     before = host.state()
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
