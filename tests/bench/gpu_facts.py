@@ -27,8 +27,8 @@ from ansible.parsing.dataloader import DataLoader  # noqa: E402
 from ansible.plugins.loader import init_plugin_loader, module_loader, module_utils_loader  # noqa: E402
 from ansible.template import Templar  # noqa: E402
 
-from plugins.module_utils.forja import gpu_survey  # noqa: E402
-from plugins.module_utils.forja.host_files import HostFiles  # noqa: E402
+from plugins.module_utils.forja.facts import survey as gpu_survey  # noqa: E402
+from plugins.module_utils.forja.host.files import HostFiles  # noqa: E402
 from tests.lab.machines import match  # noqa: E402
 from tests.lab.machines.build import build, load  # noqa: E402
 
@@ -62,8 +62,8 @@ def timed(payload: bytes, python: str) -> tuple[float, float]:
 
 def main() -> None:
     init_plugin_loader()
-    module_loader.add_directory(str(ROOT / "library"))
-    module_utils_loader.add_directory(str(ROOT / "module_utils"))
+    module_loader.add_directory(str(ROOT / "plugins/modules"))
+    module_utils_loader.add_directory(str(ROOT / "plugins/module_utils"))
     python = sys.argv[1] if len(sys.argv) > 1 else "/usr/bin/python3"
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "hgx"
@@ -72,7 +72,7 @@ def main() -> None:
         for _run in range(20):
             gpu_survey.survey(HostFiles(str(tree)), match.means({}))
         reading = (time.perf_counter() - begin) * 1000 / 20
-        ours = str(ROOT / "library" / "gpu_facts.py")
+        ours = str(ROOT / "plugins/modules" / "gpu_facts.py")
         payloads = {
             "ping (what Ansible itself costs)": packed("ping", ping.__file__, {}, python),
             "gpu_facts, tree with 8 GPUs": packed("gpu_facts", ours, {"root": str(tree)}, python),

@@ -52,7 +52,7 @@ def main() -> None:
         file = folder / "mig.yaml"
         file.write_text(FILE)
         machine = Machine(folder, {"gpus": [{"model": "a100-40gb", "count": 8}]})
-        env = {**machine.env, "PYTHONPATH": str(ROOT / "module_utils"), "FORJA_MIG_STATE": str(folder / "state")}
+        env = {**machine.env, "PYTHONPATH": str(ROOT / "plugins/module_utils"), "FORJA_MIG_STATE": str(folder / "state")}
         print(f"python3 -m forja.mig on 8 simulated A100s, {RUNS} runs each, load {os.getloadavg()[0]:.1f}")
         print(f"{'':34}{'wall s':>8}{'least':>8}{'cpu s':>8}{'least':>8}{'calls':>7}")
         for title, start, goal in (

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs every module of library/ on Python 3.6, with ansible-core 2.16 on the controller.
+"""Runs every module of plugins/modules/ on Python 3.6, with ansible-core 2.16 on the controller.
 
 Each module has a playbook here, <module>.yml, that runs it on this machine with a real Python 3.6 as the host's
 interpreter and asserts what it returned. Arguments are names of modules; without any, all are run. The machine needs

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.unit.ollama_server import Registry, standin  # noqa: E402  (what the unit tests use)
+from tests.unit.lab.ollama_server import Registry, standin  # noqa: E402  (what the unit tests use)
 
 MODEL = "tiny:1b"
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Write module_utils/forja/gpu_ids.py from a pci.ids file.
+"""Write plugins/module_utils/forja/facts/pci_ids.py from a pci.ids file.
 
-    make_gpu_ids.py /usr/share/misc/pci.ids > module_utils/forja/gpu_ids.py
+    make_gpu_ids.py /usr/share/misc/pci.ids > plugins/module_utils/forja/facts/pci_ids.py
 
 pci.ids comes with Debian's package of that name or from https://pci-ids.ucw.cz/. What is kept: NVIDIA GPUs since
 Maxwell and NVSwitches, AMD's accelerators (Instinct, Radeon PRO V), Intel's discrete GPUs (Arc, Flex, Max).

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from plugins.module_utils.forja.host_files import HostFiles
+from plugins.module_utils.forja.host.files import HostFiles
 from tests.lab.nvml import machine
-from tests.unit.mig_host import Boot, Host
+from tests.unit.mig.host import Boot, Host
 
 # The same examples at every run, so that a red one is about the change. To look for more: pytest --hypothesis-profile=default
 settings.register_profile("forja", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

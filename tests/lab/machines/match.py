@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plugins.module_utils.forja import azure, gpu_survey, nvml
-from plugins.module_utils.forja.host_files import HostFiles
+from plugins.module_utils.forja.facts import azure, nvml
+from plugins.module_utils.forja.facts import survey as gpu_survey
+from plugins.module_utils.forja.host.files import HostFiles
 from tests.lab.machines.build import build, load
 from tests.lab.machines.fake_nvml import FakeNvml
 

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What apt-get is asked, and how its answers are read. Shared by the modules that add repositories and packages."""
+
+from typing import Callable, List, Tuple
+
+Run = Callable[[List[str]], Tuple[int, str, str]]
+
+# Machines that just booted run apt themselves (unattended-upgrades, cloud-init): wait for them.
+LOCK_SECONDS = 180
+APT_GET = ["apt-get", "--quiet", "--assume-yes", "--option", f"DPkg::Lock::Timeout={LOCK_SECONDS}"]
+
+
+class AptError(Exception):
+    """apt refused or failed; the message holds its words and what to do."""
+
+
+def refresh(run: Run, sleep: Callable[[float], None], source: str = "") -> None:
+    """apt-get update, of one file of sources only where `source` names it."""
+    # Without Error-Mode=any an unreachable repository is a warning and the exit status 0.
+    command = APT_GET + ["--option", "APT::Update::Error-Mode=any"]
+    if source:
+        # Who the repository is says its key, which was checked; not the label that it gives itself.
+        command.append("--allow-releaseinfo-change")
+        only = {"Dir::Etc::sourcelist": source, "Dir::Etc::sourceparts": "-", "APT::Get::List-Cleanup": "0"}
+        for name, value in only.items():
+            command += ["--option", f"{name}={value}"]
+    # The lock of the lists is the one that DPkg::Lock::Timeout does not wait for.
+    for _ in range(LOCK_SECONDS // 3):
+        rc, out, err = run(command + ["update"])
+        if rc == 0:
+            return
+        if "/lists/lock" not in err:
+            break
+        sleep(3)
+    raise AptError(f"apt cannot refresh its lists: {complaints(out + err)}")
+
+
+def complaints(output: str) -> str:
+    """apt's errors and warnings; all it said where it marked none."""
+    lines = [line for line in output.splitlines() if line[:2] in ("E:", "W:")]
+    return "\n".join(lines) or output.strip()

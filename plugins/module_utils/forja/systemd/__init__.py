@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""systemd: unit files, drop-ins, the manager."""

@@ -1,0 +1,200 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+
+DOCUMENTATION = r"""
+module: apt_signed_repository
+short_description: Adds an apt repository whose key was checked
+version_added: "0.1.0"
+author: The Forja authors (@forja)
+description:
+  - Fetches the key, compares its checksum and the fingerprint of the key in it, and only then writes the key to
+    C(/etc/apt/keyrings/NAME.asc) and a deb822 source for it to C(/etc/apt/sources.list.d/NAME.sources), for the architecture of
+    the host. Neither gpg nor python3-debian nor python3-apt is needed on the host.
+  - Older entries of the same repository in other files are removed, because apt refuses two entries with different keys.
+  - Then refreshes apt's list of this one repository. If apt cannot read it, or does not accept its signature, everything is put back
+    as it was, so that a broken repository never stands in the way of other work with apt.
+  - A key that is on the host and passes the checks is not fetched again.
+attributes:
+  check_mode:
+    description: Fetches the key into memory and checks it, then tells which files would change.
+    support: full
+  diff_mode:
+    description: Shows the files of sources before and after.
+    support: full
+options:
+  name:
+    description: Name of the two files, without their endings.
+    type: str
+    required: true
+  state:
+    description: V(absent) removes the two files.
+    type: str
+    choices: [present, absent]
+    default: present
+  uri:
+    description: Address of the repository.
+    type: str
+  suites:
+    description: Suites, such as the release's code name; V(/) for a flat repository.
+    type: list
+    elements: str
+  components:
+    description: Components, none for a flat repository.
+    type: list
+    elements: str
+    default: []
+  key_url:
+    description: Address of the armored key.
+    type: str
+  key_fingerprint:
+    description: The 40 hexadecimal digits of the one key in the file, spaces allowed.
+    type: str
+  key_sha256:
+    description: SHA-256 of the key's file; empty for any file with the right key.
+    type: str
+    default: ""
+  replaces:
+    description: Other addresses of the same repository whose entries are removed, such as the one upstream of a mirror.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Add Docker's repository
+  apt_signed_repository:
+    name: docker
+    uri: https://download.docker.com/linux/debian
+    suites: [trixie]
+    components: [stable]
+    key_url: https://download.docker.com/linux/debian/gpg
+    key_fingerprint: 9DC8 5822 9FC7 DD38 854A  E2D8 8D81 803C 0EBF CD88
+    key_sha256: 1500c1f56fa9e26b9b8f42452a553675796ade0807cdce11975eb98170b3a570
+
+- name: Remove it
+  apt_signed_repository:
+    name: docker
+    state: absent
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be done in check mode. Empty when nothing changed.
+  returned: success
+  type: list
+  elements: str
+source:
+  description: The file of the source.
+  returned: success
+  type: str
+key:
+  description: The file of the key.
+  returned: success
+  type: str
+"""
+
+import hashlib
+import time
+from typing import Any, Dict, List, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import fetch_url
+
+from ..module_utils.forja.apt.apt_get import AptError, refresh
+from ..module_utils.forja.apt.repository import Files, Repository, RepositoryError, changes, check_key, desired, gather, plan
+from ..module_utils.forja.host import atomic as atomic_file
+
+
+def argument_spec() -> Dict[str, Any]:
+    return {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "uri": {"type": "str"},
+        "suites": {"type": "list", "elements": "str"},
+        "components": {"type": "list", "elements": "str", "default": []},
+        "key_url": {"type": "str"},
+        "key_fingerprint": {"type": "str"},
+        "key_sha256": {"type": "str", "default": ""},
+        "replaces": {"type": "list", "elements": "str", "default": []},
+    }
+
+
+def fetch(module: AnsibleModule, url: str) -> bytes:
+    response, info = fetch_url(module, url, timeout=30)
+    if response is None or info["status"] not in (200, None):
+        raise RepositoryError("The key {} cannot be fetched: {}. Nothing was changed.".format(url, info["msg"]))
+    content: bytes = response.read(1 << 20)
+    return content
+
+
+def key_of(module: AnsibleModule, present: Optional[bytes], path: str) -> bytes:
+    """The key to install: the one on the host where it passes the checks, else the one from its address."""
+    wanted = (module.params["key_fingerprint"], module.params["key_sha256"])
+    if present is not None:
+        try:
+            check_key(present, wanted[0], wanted[1], path)
+            return present
+        except RepositoryError:
+            pass
+    content = fetch(module, module.params["key_url"])
+    check_key(content, wanted[0], wanted[1], module.params["key_url"])
+    return content
+
+
+def show(path: str, content: Optional[bytes]) -> str:
+    """A file for the diff; a key is a page of letters that tells nobody anything."""
+    if content is None:
+        return ""
+    if path.endswith(".asc"):
+        return f"(a key, SHA-256 {hashlib.sha256(content).hexdigest()})\n"
+    return content.decode(errors="replace")
+
+
+def write(files: Files, paths: List[str]) -> None:
+    for path in paths:
+        atomic_file.replace(path, files[path])
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec(),
+        supports_check_mode=True,
+        required_if=[("state", "present", ["uri", "suites", "key_url", "key_fingerprint"])],
+    )
+    module.run_command_environ_update = {"LC_ALL": "C"}
+    values = module.params
+    try:
+        architecture = module.run_command(["dpkg", "--print-architecture"], check_rc=True)[1].strip()
+        repository = Repository(values["name"], values["uri"] or "", values["suites"] or [], values["components"], architecture)
+        current = gather(repository)
+        if values["state"] == "present":
+            key = key_of(module, current[repository.key], repository.key)
+            wanted = desired(current, repository, key, values["replaces"])
+        else:
+            wanted = dict(current, **{repository.key: None, repository.source: None})
+        touched, steps = changes(current, wanted), plan(current, wanted)
+        if touched and values["state"] == "present":
+            steps.append("refresh apt's list of this repository")
+        if touched and not module.check_mode:
+            write(wanted, touched)
+            if values["state"] == "present":
+                try:
+                    refresh(module.run_command, time.sleep, repository.source)
+                except AptError as error:
+                    write(current, touched)
+                    raise RepositoryError(f"apt does not take {repository.uri}; everything is as before. {error}") from error
+            left = changes(gather(repository), wanted)
+            if left:
+                raise RepositoryError("Still different after it was written: {}".format(", ".join(left)))
+    except (RepositoryError, OSError) as error:
+        module.fail_json(msg=str(error))
+        return
+    diff = [
+        {"before_header": path, "after_header": path, "before": show(path, current.get(path)), "after": show(path, wanted[path])}
+        for path in touched
+    ]
+    module.exit_json(changed=bool(steps), steps=steps, diff=diff, source=repository.source, key=repository.key)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module docker_daemon: merging and comparing as tables and properties, the restart against a made-up engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.module_utils.forja.docker import engine as docker_engine
+from plugins.module_utils.forja.docker.config import (
+    Config,
+    ConfigError,
+    environment,
+    expand,
+    keys_of_flags,
+    mask,
+    merge,
+    parse,
+    plan,
+    prune,
+    refuse_conflicts,
+    render,
+    same,
+)
+from plugins.module_utils.forja.docker.engine import PREVIOUS, Engine, Unit, inspect, socket_of, validate, write_and_restart
+from plugins.module_utils.forja.host import atomic as atomic_file
+from plugins.modules import docker_daemon
+
+PATH = "/etc/docker/daemon.json"
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+values = st.recursive(
+    scalars, lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=3), below, max_size=3), max_leaves=8
+)
+# Few names, so that settings and files meet.
+configs = st.dictionaries(st.sampled_from("abcde"), values | st.dictionaries(st.sampled_from("abc"), values, max_size=3), max_size=5)
+
+
+# Merging
+
+@pytest.mark.parametrize(("current", "settings", "result"), [
+    ({}, {"debug": True}, {"debug": True}),
+    ({"bip": "10.0.0.1/24"}, {"debug": True}, {"bip": "10.0.0.1/24", "debug": True}),
+    ({"log-opts": {"tag": "x"}}, {"log-opts": {"max-size": "10m"}}, {"log-opts": {"tag": "x", "max-size": "10m"}}),
+    ({"dns": ["10.0.0.1", "10.0.0.2"]}, {"dns": ["10.0.0.2"]}, {"dns": ["10.0.0.2"]}),
+    ({"debug": True, "bip": "x"}, {"debug": None}, {"bip": "x"}),
+    ({"log-opts": {"tag": "x", "max-size": "1m"}}, {"log-opts": {"max-size": None}}, {"log-opts": {"tag": "x"}}),
+    ({"runtimes": "broken"}, {"runtimes": {"nvidia": {"path": "x"}}}, {"runtimes": {"nvidia": {"path": "x"}}}),
+    ({"live-restore": 1}, {"live-restore": True}, {"live-restore": True}),
+])
+def test_merge(current: Config, settings: Config, result: Config) -> None:
+    assert same(merge(current, settings), result)
+
+
+@pytest.mark.parametrize(("current", "settings", "result"), [
+    ({"debug": True, "bip": "x"}, {"debug": False}, {"bip": "x"}),
+    ({"log-opts": {"tag": "x", "max-size": "1m"}}, {"log-opts": {"max-size": "9m"}}, {"log-opts": {"tag": "x"}}),
+    ({"log-opts": {"max-size": "1m"}}, {"log-opts": {"max-size": "9m"}}, {}),
+    ({"dns": ["10.0.0.1", "10.0.0.2"]}, {"dns": ["10.0.0.9"]}, {}),
+    ({"runtimes": {"mine": {"path": "x"}}}, {"runtimes": {}}, {"runtimes": {"mine": {"path": "x"}}}),
+    ({"runtimes": "broken"}, {"runtimes": {"nvidia": {}}}, {"runtimes": "broken"}),
+    ({"bip": "x"}, {"debug": None}, {"bip": "x"}),
+])
+def test_prune(current: Config, settings: Config, result: Config) -> None:
+    assert same(prune(current, settings), result)
+
+
+@given(configs, configs)
+def test_merging_and_pruning_twice_is_once(current: Config, settings: Config) -> None:
+    for change in (merge, prune):
+        once = change(current, settings)
+        assert same(change(once, settings), once)
+
+
+@given(configs, configs, st.sampled_from(["present", "absent"]))
+def test_nothing_is_left_to_do_after_a_plan(current: Config, settings: Config, state: str) -> None:
+    todo = plan(current, settings, state, PATH)
+    read_again = parse(render(todo.after), PATH)
+    assert plan(read_again, settings, state, PATH).steps == []
+    assert bool(todo.steps) == (not same(todo.before, todo.after))
+
+
+@given(configs, configs)
+def test_what_is_not_named_is_kept(current: Config, settings: Config) -> None:
+    for change in (merge, prune):
+        result = change(current, settings)
+        assert all(same(result[key], value) for key, value in current.items() if key not in settings)
+
+
+@given(configs)
+def test_a_rendered_file_means_the_same(config: Config) -> None:
+    assert same(parse(render(config), PATH), config)
+
+
+def test_a_plan_keeps_the_order_of_the_file() -> None:
+    assert list(plan({"z": 1, "a": 2}, {"m": 3}, "present", PATH).after) == ["z", "a", "m"]
+
+
+# Reading
+
+@pytest.mark.parametrize("content", [None, b"", b"  \n", b"{}", b"\xef\xbb\xbf{}"])
+def test_no_settings(content: bytes | None) -> None:
+    assert parse(content, PATH) == {}
+
+
+@pytest.mark.parametrize(("content", "told"), [
+    (b'{\n  "a": 1\n  "b": 2\n}', r"line 3, column 3"),
+    (b"[1]", r"holds a JSON list, not an object"),
+    (b'"x"', r"holds a JSON str"),
+    (b'{"a": NaN}', r"NaN is not a number"),
+    (b"\xff\xfe{}", r"not text in UTF-8"),
+    (b"\x7fELF\x00\x01", r"line 1, column 1"),
+    (b"[" * 100_000, r"not valid JSON"),
+    (b'{"a": "\\ud800"}', r"not text in UTF-8"),
+])
+def test_a_broken_file_is_told_with_its_place(content: bytes, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?s){told}.*kept as it is: repair it"):
+        parse(content, PATH)
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("http://u:s3cret@proxy:3128", "http://***@proxy:3128"),
+    ("http://token@proxy:3128/x", "http://***@proxy:3128/x"),
+    ("http://u:s3c@ret@proxy", "http://***@proxy"),
+    ("https://mirror.test:5000/v2", "https://mirror.test:5000/v2"),
+    ("a@b", "a@b"),
+])
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert mask({"proxies": {"http-proxy": text}, "list": [text], "n": 1}) == {"proxies": {"http-proxy": shown}, "list": [shown], "n": 1}
+
+
+# Flags of the unit
+
+@pytest.mark.parametrize(("words", "keys"), [
+    (["/usr/sbin/dockerd", "-H", "fd://", "--containerd=/run/containerd/containerd.sock"], {"hosts": "-H", "containerd": "--containerd"}),
+    (["dockerd", "-D", "-l=info", "-sbtrfs"], {"debug": "-D", "log-level": "-l", "storage-driver": "-s"}),
+    (["dockerd", "--label", "a=b", "--registry-mirror=https://x", "--insecure-registry", "x:5000"],
+     {"labels": "--label", "registry-mirrors": "--registry-mirror", "insecure-registries": "--insecure-registry"}),
+    (["dockerd", "--dns=1.1.1.1", "--dns-search", "x", "--dns-opt=y"],
+     {"dns": "--dns", "dns-search": "--dns-search", "dns-opts": "--dns-opt"}),
+    (["dockerd", "--", "-"], {}),
+])
+def test_flags_have_their_keys(words: list[str], keys: dict[str, str]) -> None:
+    assert keys_of_flags(words) == keys
+
+
+@pytest.mark.parametrize(("config", "words", "named"), [
+    ({"log-driver": "local"}, ["--log-driver=journald"], "log-driver is set both"),
+    ({"labels": ["a=b"]}, ["--label", "a=b"], "labels is set both"),
+    ({"proxies": {"http-proxy": "x"}}, ["--http-proxy=x"], "http-proxy is set both"),
+    ({"hosts": []}, ["-H", "fd://"], "flag -H of docker.service"),
+    ({"runtimes": {}}, ["--add-runtime=x=y"], None),
+    ({"log-opts": {"debug": "x"}}, ["--debug"], None),
+])
+def test_a_key_that_is_a_flag_is_refused(config: Config, words: list[str], named: str | None) -> None:
+    if named is None:
+        refuse_conflicts(config, keys_of_flags(words), PATH)
+        return
+    with pytest.raises(ConfigError, match=named):
+        refuse_conflicts(config, keys_of_flags(words), PATH)
+
+
+def test_variables_of_the_unit_are_filled_in(tmp_path: Path) -> None:
+    defaults = tmp_path / "docker"
+    defaults.write_text("# a comment\nDOCKER_OPTS=\"--log-driver=journald --label a=b\"\nBROKEN='x\nEMPTY=\n")
+    shown = (
+        "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nEnvironment=LEVEL=debug\n"
+        f"EnvironmentFiles={defaults} (ignore_errors=yes)\nEnvironmentFiles=/nowhere/at all (ignore_errors=yes)\n"
+        "ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// --log-level=${LEVEL} $DOCKER_OPTS $EMPTY"
+        " ; ignore_errors=no ; start_time=[n/a] }\n"
+    )
+    unit = inspect(lambda _argv: (0, shown, ""))
+    argv = ["/usr/sbin/dockerd", "-H", "fd://", "--log-level=debug", "--log-driver=journald", "--label", "a=b"]
+    assert unit == Unit(True, argv, "", at_boot=True)
+    assert environment(defaults.read_text())["BROKEN"] == "'x"
+    assert expand(["$NO", "${NO}x"], {}) == ["x"]
+
+
+@pytest.mark.parametrize(("rc", "out", "note"), [
+    (1, "", "does not run systemd"),
+    (127, "", "does not run systemd"),
+    (0, "LoadState=not-found\nActiveState=inactive\n", "no docker.service"),
+    (0, "LoadState=loaded\nActiveState=failed\n", "does not run, so it is not restarted"),
+])
+def test_an_engine_that_does_not_run_is_data(rc: int, out: str, note: str) -> None:
+    unit = inspect(lambda _argv: (rc, out, ""))
+    assert not unit.active
+    assert note in unit.note
+
+
+@pytest.mark.parametrize(("config", "argv", "socket"), [
+    ({}, ["dockerd", "-H", "fd://"], "/run/docker.sock"),
+    ({}, [], "/run/docker.sock"),
+    ({"hosts": ["tcp://0.0.0.0:2376", "unix:///run/other.sock"]}, [], "/run/other.sock"),
+    ({"hosts": ["tcp://0.0.0.0:2376"]}, ["dockerd"], ""),
+    ({"hosts": "broken"}, ["dockerd", "-H=unix:///x.sock"], "/x.sock"),
+])
+def test_the_socket(config: Config, argv: list[str], socket: str) -> None:
+    assert socket_of(config, argv) == socket
+
+
+@pytest.mark.parametrize(("rc", "told", "note"), [
+    (0, "configuration OK", ""),
+    (125, "Status: unknown flag: --validate\nSee 'dockerd --help'., Code: 125", "older than 23.0"),
+    (127, "No such file or directory: 'dockerd'", "not installed"),
+])
+def test_dockerd_validates_where_it_can(rc: int, told: str, note: str) -> None:
+    answer = validate(lambda _argv: (rc, "", told), "/tmp/draft.json", PATH)
+    assert note in answer
+    assert bool(answer) == bool(note)
+
+
+def test_dockerd_is_quoted_when_it_refuses() -> None:
+    with pytest.raises(ConfigError, match=rf"file {PATH}: the following directives don't match") as raised:
+        validate(lambda _argv: (1, "", "file /tmp/d.json: the following directives don't match: http://u:s3cret@x"), "/tmp/d.json", PATH)
+    assert "s3cret" not in str(raised.value)
+
+
+# The restart
+
+class Machine:
+    """A host whose engine starts with a file that does not say `bad`, and answers at its socket."""
+
+    def __init__(self, path: Path, slow: float = 0, never: bool = False) -> None:
+        self.path, self.slow, self.never = path, slow, never
+        self.time, self.starts_at, self.live_restore, self.commands = 0.0, 0.0, False, list[str]()
+
+    def config(self) -> Config:
+        return parse(atomic_file.read(str(self.path)), str(self.path))
+
+    def run(self, argv: list[str]) -> tuple[int, str, str]:
+        self.commands.append(" ".join(argv))
+        if "restart" in argv:
+            if self.never or "bad" in self.config():
+                self.starts_at = float("inf")
+                return 1, "", "Job for docker.service failed"
+            self.starts_at, self.live_restore = self.time + self.slow, bool(self.config().get("live-restore"))
+        if "reload" in argv:
+            self.live_restore = bool(self.config().get("live-restore"))
+        return 0, "level=error msg=nonsense proxy=http://u:s3cret@x" if argv[0] == "journalctl" else "", ""
+
+    def ask(self, _socket: str, request: str) -> dict[str, Any] | None:
+        if self.time < self.starts_at:
+            return None
+        return {"Version": "26.1.5"} if request == "/version" else {"LiveRestoreEnabled": self.live_restore}
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    @property
+    def engine(self) -> Engine:
+        return Engine(self.run, self.ask, self.sleep, lambda: self.time)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "daemon.json"
+
+
+def test_a_restart_waits_for_the_answer(path: Path) -> None:
+    machine = Machine(path, slow=5)
+    assert write_and_restart(machine.engine, str(path), b'{"new": 1}\n', 60, None) == ("26.1.5", "")
+    assert path.read_bytes() == b'{"new": 1}\n'
+    assert [child.name for child in path.parent.iterdir()] == ["daemon.json"]
+    assert machine.time == 5
+
+
+@pytest.mark.parametrize("before", [b'{"old":1}', None])
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_an_engine_that_does_not_come_back_gets_its_file_back(path: Path, before: bytes | None, cut_off: bool) -> None:
+    if before:
+        path.write_bytes(before)
+    if cut_off:  # the last run wrote the new file and was killed
+        Path(str(path) + PREVIOUS).write_bytes(before or b"")
+        path.write_bytes(b'{"bad": 1}')
+    with pytest.raises(ConfigError, match=r"(?s)did not come back.*previous file is back and the engine 26.1.5 runs.*nonsense") as raised:
+        write_and_restart(Machine(path).engine, str(path), b'{"bad": 1}', 60, None)
+    assert atomic_file.read(str(path)) == before
+    assert not Path(str(path) + PREVIOUS).exists()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_an_engine_that_is_too_slow_gets_its_file_back(path: Path) -> None:
+    path.write_bytes(b"{}")
+    with pytest.raises(ConfigError, match=r"(?s)no answer on /run/docker.sock within 10 seconds.*does not start with it either"):
+        write_and_restart(Machine(path, slow=100).engine, str(path), b'{"new": 1}', 10, None)
+    assert path.read_bytes() == b"{}"
+
+
+def test_an_engine_that_is_down_anyway_is_told(path: Path) -> None:
+    path.write_bytes(b"{}")
+    with pytest.raises(ConfigError, match="does not start with it either"):
+        write_and_restart(Machine(path, never=True).engine, str(path), b'{"new": 1}', 60, None)
+    assert path.read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize(("old", "new", "reloaded"), [(False, True, True), (True, False, True), (True, True, False), (False, None, False)])
+def test_the_running_engine_adopts_live_restore_first(path: Path, old: bool, new: bool | None, reloaded: bool) -> None:
+    machine = Machine(path)
+    machine.live_restore = old
+    content = render({} if new is None else {"live-restore": new})
+    assert write_and_restart(machine.engine, str(path), content, 60, new) == ("26.1.5", "")
+    order = [command for command in machine.commands if "reload" in command or "systemctl restart" in command]
+    assert [("reload" in command) for command in order] == ([True, False] if reloaded else [False])
+
+
+def test_an_engine_that_hangs_is_not_asked_to_adopt_anything(path: Path) -> None:
+    """A reload would wait for a start that never ends."""
+    machine = Machine(path)
+    machine.starts_at = float("inf")
+    assert write_and_restart(machine.engine, str(path), b'{"live-restore": true}', 60, True) == ("26.1.5", "")
+    assert not any("reload" in command for command in machine.commands)
+
+
+def test_an_engine_without_a_socket_is_taken_at_systemds_word(path: Path) -> None:
+    machine = Machine(path)
+    assert Engine(machine.run, lambda *_: None, machine.sleep, lambda: machine.time, "").restart(60) == ""
+
+
+def test_a_real_socket_is_asked_and_its_absence_is_data(tmp_path: Path) -> None:
+    assert docker_engine.ask(str(tmp_path / "nothing.sock"), "/version") is None
+
+
+# The module
+
+class ExitError(Exception):
+    pass
+
+
+def run_module(monkeypatch: pytest.MonkeyPatch, unit: Unit, **arguments: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+
+    def leave(_module: Any, **result: Any) -> None:
+        told.update(result)
+        raise ExitError
+
+    monkeypatch.setattr(docker_daemon, "inspect", lambda _run: unit)
+    monkeypatch.setattr(docker_daemon, "validate", lambda _run, draft, path: docker_engine.validate(lambda _argv: (0, "", ""), draft, path))
+    monkeypatch.setattr("plugins.modules.docker_daemon.AnsibleModule.exit_json", leave)
+    monkeypatch.setattr("plugins.modules.docker_daemon.AnsibleModule.fail_json", lambda self, msg: leave(self, failed=True, msg=msg))
+    with patch_module_args(arguments), pytest.raises(ExitError):
+        docker_daemon.main()
+    return told
+
+
+STOPPED = Unit(False, [], "docker.service does not run, so it is not restarted")
+
+
+def test_module_predicts_does_and_is_done(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    arguments = {"path": str(path), "settings": {"debug": True, "proxies": {"http-proxy": "http://u:s3cret@x"}}}
+    predicted = run_module(monkeypatch, STOPPED, **arguments, _ansible_check_mode=True)
+    assert not path.exists()
+    done = run_module(monkeypatch, STOPPED, **arguments)
+    assert json.loads(path.read_text())["proxies"] == {"http-proxy": "http://u:s3cret@x"}
+    assert path.stat().st_mode & 0o777 == 0o644
+    again = run_module(monkeypatch, STOPPED, **arguments)
+    assert (predicted["changed"], done["changed"], again["changed"]) == (True, True, False)
+    assert predicted["steps"] == done["steps"] == [f"write {path}: debug, proxies"]
+    assert predicted["diff"] == done["diff"]
+    assert done["notes"] == [STOPPED.note]
+    assert again["notes"] == []
+    assert "s3cret" not in json.dumps([predicted, done, again])
+    gone = run_module(monkeypatch, STOPPED, **arguments, state="absent")
+    assert gone["steps"] == [f"remove {path}, nothing is left in it"]
+    assert not path.exists()
+
+
+def test_module_leaves_a_file_that_means_the_same(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    path.write_bytes(b'{"b":2,\n\n"a":{"x": 1, "y":2}}')
+    told = run_module(monkeypatch, STOPPED, path=str(path), settings={"a": {"y": 2}})
+    assert not told["changed"]
+    assert path.read_bytes() == b'{"b":2,\n\n"a":{"x": 1, "y":2}}'
+
+
+def test_module_restarts_an_engine_that_runs(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    machine = Machine(path)
+    monkeypatch.setattr(docker_daemon, "Engine", lambda *_: machine.engine)
+    running = Unit(True, ["dockerd", "-H", "fd://"], "")
+    told = run_module(monkeypatch, running, path=str(path), settings={"live-restore": True})
+    assert (told["restarted"], told["engine_version"]) == (True, "26.1.5")
+    assert told["steps"][-1] == "restart docker.service"
+    told = run_module(monkeypatch, running, path=str(path), settings={"live-restore": True})
+    assert (told["changed"], told["restarted"], told["engine_version"]) == (False, False, "26.1.5")
+    Path(str(path) + PREVIOUS).write_bytes(b"")
+    told = run_module(monkeypatch, running, path=str(path), settings={"live-restore": True})
+    assert told["steps"] == ["restart docker.service, which the last run was cut off from"]
+    told = run_module(monkeypatch, running, path=str(path), settings={"hosts": ["tcp://x"]})
+    assert "hosts is set both" in told["msg"]
+    assert json.loads(path.read_text()) == {"live-restore": True}
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1,}', b"\x00\x01", b"[]"])
+def test_module_keeps_a_broken_file(monkeypatch: pytest.MonkeyPatch, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    told = run_module(monkeypatch, STOPPED, path=str(path), settings={"debug": True})
+    assert told["failed"]
+    assert "kept as it is" in told["msg"]
+    assert path.read_bytes() == content
+
+
+# The file
+
+def test_a_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    atomic_file.replace(str(link), b"new")
+    assert link.is_symlink()
+    assert (real.read_bytes(), real.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+def test_a_file_that_cannot_be_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        atomic_file.replace(str(path), b"new")
+    assert [(child.name, child.read_bytes()) for child in tmp_path.iterdir()] == [("file", b"old")]
