@@ -36,7 +36,7 @@ options:
 
 EXAMPLES = r"""
 - name: Change the driver only when asked
-  apt_hold:
+  forja.gpu.apt_hold:
     packages: ["nvidia-*", "libnvidia-*"]
     exclude: ["nvidia-container-*", "libnvidia-container*"]
 """

@@ -50,7 +50,7 @@ options:
 
 EXAMPLES = r"""
 - name: Put Docker's engine in the place of the distribution's
-  apt_packages:
+  forja.gpu.apt_packages:
     present: ["docker-ce=5:29.6.1*", "docker-ce-cli=5:29.6.1*"]
     absent: [docker.io, docker-cli, containerd, runc]
     refuse: [podman-docker]

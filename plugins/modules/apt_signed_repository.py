@@ -62,7 +62,7 @@ options:
 
 EXAMPLES = r"""
 - name: Add Docker's repository
-  apt_signed_repository:
+  forja.gpu.apt_signed_repository:
     name: docker
     uri: https://download.docker.com/linux/debian
     suites: [trixie]
@@ -72,7 +72,7 @@ EXAMPLES = r"""
     key_sha256: 1500c1f56fa9e26b9b8f42452a553675796ade0807cdce11975eb98170b3a570
 
 - name: Remove it
-  apt_signed_repository:
+  forja.gpu.apt_signed_repository:
     name: docker
     state: absent
 """

@@ -31,7 +31,7 @@ options:
 
 EXAMPLES = r"""
 - name: Have NVIDIA's module for the running kernel and the next one
-  dkms_modules:
+  forja.gpu.dkms_modules:
     name: nvidia(-current)?(-open)?
     kernels: [6.12.43+deb13-amd64, 6.12.48+deb13-amd64]
 """

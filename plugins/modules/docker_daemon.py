@@ -57,14 +57,14 @@ options:
 
 EXAMPLES = r"""
 - name: Rotate the logs of containers and let these survive a restart of the engine
-  docker_daemon:
+  forja.gpu.docker_daemon:
     settings:
       live-restore: true
       log-driver: json-file
       log-opts: {max-size: 10m, max-file: "3"}
 
 - name: Drop a setting and leave the restart to somebody else
-  docker_daemon:
+  forja.gpu.docker_daemon:
     settings: {default-runtime: null}
     restart: never
 """

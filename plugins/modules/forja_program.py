@@ -41,7 +41,7 @@ options:
 
 EXAMPLES = r"""
 - name: Have the command forja-mig, and the configuration that it applies
-  forja_program:
+  forja.gpu.forja_program:
     files:
       - path: /etc/forja/mig.yaml
         content: {version: v1, mig-configs: {off: [{devices: all, mig-enabled: false}]}}

@@ -76,7 +76,7 @@ EXAMPLES = r"""
 - name: Change the layout between stopping and starting
   block:
     - name: Stop who is in the way
-      gpu_clients:
+      forja.gpu.gpu_clients:
         state: stopped
         clients:
           - {unit: slurmd.service, stop: always}
@@ -84,11 +84,11 @@ EXAMPLES = r"""
         container_label: forja.mig
         blockers: "{{ plan.blockers }}"
     - name: Change it
-      gpu_mig:
+      forja.gpu.gpu_mig:
         selected: all-balanced
   always:
     - name: Start them again
-      gpu_clients:
+      forja.gpu.gpu_clients:
         state: started
 """
 

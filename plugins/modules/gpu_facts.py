@@ -61,18 +61,18 @@ author: The Forja authors (@forja)
 
 EXAMPLES = r"""
 - name: Look at the GPUs
-  gpu_facts: {}
+  forja.gpu.gpu_facts: {}
 
 - name: Say what was found
   ansible.builtin.debug:
     msg: "{{ ansible_facts.gpu.gpus | map(attribute='name') | join(', ') }}: {{ ansible_facts.gpu.recommended.reasons.driver }}"
 
 - name: Look quickly, without the driver
-  gpu_facts:
+  forja.gpu.gpu_facts:
     gather: [platform, gpus]
 
 - name: Look at the recorded tree of another machine
-  gpu_facts:
+  forja.gpu.gpu_facts:
     root: /srv/machines/hgx-h100
 """
 

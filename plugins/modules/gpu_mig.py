@@ -52,16 +52,16 @@ author:
 
 EXAMPLES = r"""
 - name: Two small, one middle and one large instance on each GPU
-  gpu_mig:
+  forja.gpu.gpu_mig:
     selected: all-balanced
 
 - name: A file of mig-parted
-  gpu_mig:
+  forja.gpu.gpu_mig:
     config: "{{ lookup('ansible.builtin.file', 'mig.yaml') }}"
     selected: training
 
 - name: Seven for the notebooks on GPU 0, and no MIG on GPU 1
-  gpu_mig:
+  forja.gpu.gpu_mig:
     config:
       version: v1
       mig-configs:

@@ -114,7 +114,7 @@ options:
 
 EXAMPLES = r"""
 - name: Decide
-  nvidia_driver_plan:
+  forja.gpu.nvidia_driver_plan:
     facts: "{{ ansible_facts.gpu }}"
     distribution: "{{ ansible_facts.distribution }}"
     distribution_version: "{{ ansible_facts.distribution_version }}"

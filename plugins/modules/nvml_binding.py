@@ -41,7 +41,7 @@ options:
 
 EXAMPLES = r"""
 - name: Have pynvml
-  nvml_binding:
+  forja.gpu.nvml_binding:
     version: 13.615.71
     sha256: [959bf4adf6fe1308e4bd739e722236b0d1ec8392e2cefad33ff70c311380b9b6]
 """

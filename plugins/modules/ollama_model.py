@@ -77,16 +77,16 @@ options:
 
 EXAMPLES = r"""
 - name: Install a model
-  ollama_model:
+  forja.gpu.ollama_model:
     name: llama3.2:3b
 
 - name: Install exactly this one
-  ollama_model:
+  forja.gpu.ollama_model:
     name: llama3.2:3b
     digest: sha256:a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72
 
 - name: Install those of a list, from a server that listens elsewhere
-  ollama_model:
+  forja.gpu.ollama_model:
     name: "{{ item }}"
     host: http://192.0.2.10:11434
   loop:
@@ -94,7 +94,7 @@ EXAMPLES = r"""
     - hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M
 
 - name: Remove a model
-  ollama_model:
+  forja.gpu.ollama_model:
     name: llama3.2:1b
     state: absent
 """

@@ -93,7 +93,7 @@ options:
 
 EXAMPLES = r"""
 - name: Let Ollama listen for the containers of this host
-  systemd_dropin:
+  forja.gpu.systemd_dropin:
     unit: ollama.service
     environment:
       OLLAMA_HOST: 172.17.0.1:11434
@@ -101,7 +101,7 @@ EXAMPLES = r"""
     restart: changed
 
 - name: Start slurmd after the GPUs are there, with another command
-  systemd_dropin:
+  forja.gpu.systemd_dropin:
     unit: slurmd.service
     order: 20
     settings:
@@ -114,7 +114,7 @@ EXAMPLES = r"""
         Delegate: true
 
 - name: Take it back
-  systemd_dropin:
+  forja.gpu.systemd_dropin:
     unit: slurmd.service
     state: absent
 """

@@ -59,10 +59,18 @@ def test_module_documents_what_it_returns(module: str) -> None:
 def test_module_shows_itself_in_its_examples(module: str) -> None:
     tasks = list(flatten(yaml.load(imported(module).EXAMPLES, Loader)))
     spec = imported(module).argument_spec()
-    uses = [task[name] for task in tasks for name in (module, f"forja.gpu.{module}") if name in task]
-    assert uses, f"{module}: none of its EXAMPLES uses it."
+    uses = [task[f"forja.gpu.{module}"] for task in tasks if f"forja.gpu.{module}" in task]
+    assert uses, f"{module}: none of its EXAMPLES uses forja.gpu.{module}."
     unknown = {key for arguments in uses for key in arguments} - set(spec)
     assert not unknown, f"{module}: its EXAMPLES use {sorted(unknown)}, which are not options of it."
+
+
+@each_module
+def test_module_examples_use_full_names(module: str) -> None:
+    """Copied into a play of one's own, a short name is found only beside a checkout."""
+    tasks = flatten(yaml.load(imported(module).EXAMPLES, Loader))
+    short = {name for task in tasks for name in task if name in MODULES}
+    assert not short, f"{module}: EXAMPLES call {sorted(short)} by a short name; write forja.gpu.<module>."
 
 
 @each_module
