@@ -5,9 +5,11 @@ export PATH := $(BIN):$(PATH)
 INVENTORY ?= inventories/lab
 # Whose fault tests run beside each other.
 FAULTS := ws12 ws13 mig
+# Which of them: core, or "core or deep" for all.
+DEPTH ?= core
 LAB := ansible-playbook --inventory localhost, playbooks/lab
 
-.PHONY: help site lab lab-down test test-slow lint unit molecule compat verify bench lock
+.PHONY: help site lab lab-down test test-full test-slow lint unit molecule compat verify bench lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,10 +23,13 @@ lab: .venv/installed ## Start the simulated hosts
 lab-down: .venv/installed ## Remove the simulated hosts with their images, network and keys
 	@$(LAB)/down.yml
 
-test: ## All tests; the last line says what passed
+test: ## The tests, but for deep fault tests; the last line says what passed
 	@rm -rf .cache
 	@$(MAKE) --no-print-directory lint unit compat molecule
 	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml $(FAULTS:%=.cache/faults-%.xml) .cache/programs.xml
+
+test-full: ## All tests, with the long fault tests that are marked deep
+	@$(MAKE) --no-print-directory test DEPTH="core or deep"
 
 test-slow: lab ## Build NVIDIA's module for a kernel of Debian's in the lab's hosts; they keep both, so run `make lab-down` after it
 	@pytest -s tests/slow
@@ -46,7 +51,7 @@ molecule: .venv/installed ## The personas on fresh hosts: check, converge, idemp
 	@molecule destroy --all
 
 faults-%: .venv/installed
-	@pytest --junitxml=.cache/faults-$*.xml -m "host(name='$*')" tests/faults
+	@pytest --junitxml=.cache/faults-$*.xml -m "host(name='$*') and ($(DEPTH))" tests/faults
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)

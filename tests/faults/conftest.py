@@ -17,16 +17,14 @@ LAB = os.environ.get("FORJA_LAB", "molecule")
 INVENTORY = ROOT / os.environ.get("FORJA_INVENTORY", "molecule/inventory")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "host(name): what the test breaks; `make molecule` runs those of different hosts beside each other")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     played = re.findall(r"^FAULTS := (.+)$", (ROOT / "Makefile").read_text(), re.M)[0].split()
-    for item in items:
+    for item in [item for item in items if item.path.is_relative_to(Path(__file__).parent)]:
         mark = item.get_closest_marker("host")
-        if item.path.is_relative_to(Path(__file__).parent) and (mark is None or mark.kwargs["name"] not in played):
+        if mark is None or mark.kwargs["name"] not in played:
             raise pytest.UsageError(f"{item.nodeid} needs the mark host, with a name that the Makefile's FAULTS has")
+        if item.get_closest_marker("deep") is None:
+            item.add_marker(pytest.mark.core)
 
 
 class Lab:

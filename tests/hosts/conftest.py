@@ -11,11 +11,6 @@ from typing import Any
 import pytest
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "persona(*groups): the inventory groups that this test belongs to")
-    config.addinivalue_line("markers", "journal(unit): the unit whose journal explains a failure")
-
-
 @pytest.fixture
 def variables(host: Any) -> dict[str, Any]:
     """What the inventory says about the host."""
