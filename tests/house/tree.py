@@ -27,6 +27,8 @@ TESTS = sorted(str(path.relative_to(REPO)) for path in REPO.glob("tests/**/test_
 LOCKS = sorted(str(path.relative_to(REPO)) for path in (REPO / "requirements.lock", *REPO.glob("tests/**/requirements.lock")))
 # The only variables that belong to no role: design of the whole project, not of one part.
 PROJECT_WIDE = {"forja_mirror", "forja_registry", "forja_reboot"}
+# What every role's last task registers: the reports of all roles so far.
+REPORTS = "forja_reports"
 
 each_role = pytest.mark.parametrize("role", ROLES)
 each_module = pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run programs. Helpers take a `Run` instead of starting processes, so that tests can answer in their place."""
+
+from typing import Any, Callable, List, NamedTuple
+
+NOT_FOUND = 127  # as a shell says it
+
+
+class Result(NamedTuple):
+    """What a program left: exit status, standard output and standard error as text."""
+
+    rc: int
+    out: str
+    err: str
+
+
+Run = Callable[[List[str]], Result]
+
+
+def module_run(module: Any) -> Run:
+    """Return a `Run` that uses the `run_command` of an AnsibleModule, in the locale C.
+
+    A program that is not installed is a result with the exit status NOT_FOUND, not an error.
+    """
+
+    def run(argv: List[str]) -> Result:
+        try:
+            return Result(*module.run_command(argv, handle_exceptions=False, environ_update={"LC_ALL": "C"}))
+        except OSError as error:
+            return Result(NOT_FOUND, "", str(error))
+
+    return run
