@@ -134,7 +134,8 @@ def test_role_reads_no_hidden_variable(role: str) -> None:
         # The longest name wins: docker_context_x belongs to a role docker_context before it belongs to docker.
         owner = max((other for other in ROLES if name.startswith(f"{other}_")), key=len, default=None)
         assert owner is None or name in public(owner), f"{role}: reads {name}, which {owner} does not offer; add it to defaults and specs."
-        assert not name.startswith("__") or (name == f"__{role}" or name.startswith(f"__{role}_")), f"{role}: {name} is private to another role; do not read it."
+        foreign = name.startswith("__") and name != f"__{role}" and not name.startswith(f"__{role}_")
+        assert not foreign, f"{role}: {name} is private to another role; do not read it."
         assert not name.startswith("forja_") or name in PROJECT_WIDE | {REPORTS}, f"{role}: {name} is not one of {sorted(PROJECT_WIDE)}."
 
 
