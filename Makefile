@@ -40,9 +40,8 @@ lint: .venv/installed ## ansible-lint (production), yamllint, ruff, mypy
 unit: .venv/installed ## Tests that need no host
 	@pytest --numprocesses=auto --junitxml=.cache/unit.xml tests/house tests/unit
 
-compat: .venv/installed ## The modules under Python 3.6, where one is found; the NVML simulator with older bindings
-	@python3 tests/compat/run.py
-	@python3 tests/compat/bindings.py
+compat: .venv/installed ## Old Pythons, other releases of ansible-core, older NVML bindings: what of them is found here
+	@python3 -m tests.compat
 
 molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, restart, verify, faults; programs on simulated GPUs
 	@molecule destroy --all && molecule test --all --destroy never

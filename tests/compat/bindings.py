@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Runs the tests of the NVML simulator and of MIG with the bindings of Debian 12 and 13; `make unit` runs them with the newest one.
 
@@ -10,13 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-LOCKS = sorted((REPO / "tests" / "compat").glob("pynvml-*/requirements.lock"))
-NAMES = ("nvml_simulator", "nvml_simulator_life", "mig_node", "mig_traps", "gpu_mig")
+from tests.compat.pythons import HERE, REPO
+
+LOCKS = sorted(HERE.glob("pynvml-*/requirements.lock"))
+NAMES = ("lab/test_nvml_simulator", "lab/test_nvml_simulator_life", "mig/test_mig_node", "mig/test_mig_traps", "mig/test_gpu_mig")
 # A failure at each single call takes minutes and shows nothing about the binding.
-TESTS = [*(f"tests/unit/test_{name}.py" for name in NAMES), "-k", "not any_call"]
+TESTS = [*(f"tests/unit/{name}.py" for name in NAMES), "-k", "not any_call"]
 
 
 def main() -> int:
@@ -27,13 +26,9 @@ def main() -> int:
             subprocess.run([*pip, "--no-deps", "--require-hashes", "--requirement", str(lock)], check=True)
         print(f"The NVML simulator and MIG with {lock.parent.name}:", flush=True)
         # Before site-packages, where the newest one is.
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "pytest", *TESTS], cwd=REPO, env={**os.environ, "PYTHONPATH": str(target)}, check=False
         )
-        if told.returncode != 0:
-            return told.returncode
+        if result.returncode != 0:
+            return result.returncode
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,11 +7,11 @@ import pkgutil
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import ansible.module_utils
 
+from tests.compat.floors import FLOORS, floor
 from tests.house.tree import HELPERS, MODULES, REPO, each_helper, imports
 
 
@@ -33,16 +33,6 @@ def test_helpers_shadow_nothing_of_ansible() -> None:
     theirs = {module.name for module in pkgutil.iter_modules(ansible.module_utils.__path__)}
     ours = {path.stem for path in REPO.glob("plugins/module_utils/*") if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert not ours & theirs, f"module_utils: {sorted(ours & theirs)} would replace Ansible's own; move it into module_utils/forja/."
-
-
-FLOORS: dict[str, list[str]] = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["forja"]["python-floors"]
-
-
-def floor(path: str) -> str:
-    """The floor of a file: that of the longest entry of the table that it is in."""
-    entries = [(len(entry), version) for version, listed in FLOORS.items() for entry in listed if path.startswith(entry)]
-    assert entries, f"{path}: pyproject.toml, [tool.forja.python-floors], names no folder that it is in."
-    return max(entries)[1]
 
 
 def test_managed_side_runs_on_its_oldest_python() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tests.compat import floors
 from tests.house.tree import MODULES, REPO, Loader, each_module, flatten, functions, imports, length, load
 
 
@@ -104,3 +105,10 @@ def test_module_imports_its_helpers_relatively(module: str) -> None:
 def test_runtime_names_every_module() -> None:
     named = load(REPO / "meta/runtime.yml")["action_groups"]["all"]
     assert sorted(named) == MODULES, "meta/runtime.yml: action_groups.all must name each module of plugins/modules/."
+
+
+def test_modules_of_the_lowest_floor_have_a_playbook_for_it() -> None:
+    found, expected = {path.stem for path in REPO.glob("tests/compat/*.yml")}, set(floors.modules())
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    assert not missing, f"tests/compat: write {missing[0]}.yml, which runs the module on Python {floors.LOWEST}."
+    assert not extra, f"tests/compat: {extra} are of no module with the floor {floors.LOWEST}; delete them."

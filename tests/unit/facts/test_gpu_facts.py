@@ -31,7 +31,7 @@ from plugins.module_utils.forja.host import deadline
 from plugins.module_utils.forja.host.files import HostFiles
 from plugins.module_utils.forja.nvml import access as nvml_access
 from plugins.modules import gpu_facts
-from tests.compat import run as compat
+from tests.compat import pythons
 from tests.lab.machines import match
 from tests.lab.machines.build import build, load
 from tests.lab.machines.fake_nvml import FakeNvml
@@ -477,7 +477,7 @@ def test_vanishing_files_are_no_failure(name: str, how: type[OSError], tmp_path:
 
 def test_python36_gives_the_same_facts(tmp_path: Path) -> None:
     """The oldest Python that hosts have (JetPack 4), for real, on every machine."""
-    python = os.environ.get("FORJA_PYTHON36") or compat.find("3.6")
+    python = pythons.find("3.6")
     if python is None:
         pytest.skip("there is no Python 3.6 here; name one in FORJA_PYTHON36")
     code = (
