@@ -9,7 +9,7 @@ FAULTS := ws12 ws13 mig
 DEPTH ?= core
 LAB := ansible-playbook --inventory localhost, playbooks/lab
 
-.PHONY: help site lab lab-down test test-full test-slow lint unit molecule compat verify bench lock
+.PHONY: help site lab lab-down test test-full test-slow lint unit molecule compat verify bench docs role lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ bench: .venv/installed ## Time gpu_facts, MIG on eight GPUs, and the first and t
 	@python3 tests/bench/gpu_facts.py
 	@python3 tests/bench/mig.py
 	@python3 tests/bench/site.py
+
+docs: .venv/installed ## Write the generated tables and docs/reference/ again
+	@python3 -m tests.tools.make_docs
 
 lock: ## Pin requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock

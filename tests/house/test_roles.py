@@ -148,14 +148,6 @@ def test_role_is_short(role: str) -> None:
 
 
 @each_role
-def test_role_readme_names_every_variable(role: str) -> None:
-    readme = REPO / f"roles/{role}/README.md"
-    assert readme.exists(), f"{role}: write README.md: what it does, its variables, an example, what it never does, how to remove it."
-    unnamed = {name for name in public(role) if not re.search(rf"\b{name}\b", readme.read_text())}
-    assert not unnamed, f"{role}: README.md does not mention {sorted(unnamed)}."
-
-
-@each_role
 def test_role_has_meta(role: str) -> None:
     info = (load(REPO / f"roles/{role}/meta/main.yml") or {}).get("galaxy_info", {})
     missing = {"role_name", "author", "description", "license", "min_ansible_version", "platforms"} - set(info)

@@ -61,17 +61,17 @@ def test_gpus_of_several_kinds(tmp_path: Path) -> None:
     assert gpu_summary.line(found) == "Intel GPU 8086:a7a0 (i915)"
 
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs/detection.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs/topics/detection.md").read_text()
 
 
 def test_the_page_shows_true_facts(tmp_path: Path) -> None:
     found = re.search(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)
-    assert found, "docs/detection.md shows no facts"
+    assert found, "docs/topics/detection.md shows no facts"
     differences = list(match.differences(yaml.safe_load(found.group(1)), match.survey("rtx3090-open", tmp_path)))
     assert not differences, "\n".join(differences)
 
 
 def test_the_page_shows_true_lines() -> None:
     found = re.search(r"^```\n(.*?)^```", PAGE, re.M | re.S)
-    assert found, "docs/detection.md shows no summary"
+    assert found, "docs/topics/detection.md shows no summary"
     assert set(found.group(1).splitlines()) <= {match.expected(name)["summary"] for name in match.NAMES}
