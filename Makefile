@@ -63,6 +63,9 @@ bench: .venv/installed ## Time gpu_facts, MIG on eight GPUs, and the first and t
 docs: .venv/installed ## Write the generated tables and docs/reference/ again
 	@python3 -m tests.tools.make_docs
 
+role: .venv/installed ## Write the skeleton of a new role: make role NAME=x
+	@python3 -m tests.tools.make_role "$(NAME)"
+
 lock: ## Pin requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 

@@ -39,6 +39,8 @@ def faults(role: str) -> list[str]:
     if not (files.get("validate") and "role_arguments" in files["validate"][0]):
         found.append("tasks/validate.yml must begin with role_arguments")
     last = (files.get("apply") or [{}])[-1]
+    if imported(last) == "report" and "when" not in last:
+        last = (files.get("report") or [{}])[-1]
     if "report" not in last or "when" in last or last.get("register") != "forja_reports":
         found.append("tasks/apply.yml must end with report, registered as forja_reports and without a condition")
     for path in folder.rglob("*.yml"):
