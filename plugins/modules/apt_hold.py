@@ -53,8 +53,10 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.forja.apt.apt_get import AptError
 from ..module_utils.forja.apt.hold import apply, gather, plan
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.run import module_run
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -67,23 +69,18 @@ def argument_spec() -> Dict[str, Any]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
-    module.run_command_environ_update = {"LC_ALL": "C"}
-    run, hold = module.run_command, module.params["state"] == "held"
-    wish = (module.params["packages"], module.params["exclude"], hold)
+    run, hold = module_run(module), module.params["state"] == "held"
+    request = (module.params["packages"], module.params["exclude"], hold)
     try:
-        before = gather(run)
-        names = plan(before, *wish)
-        if names and not module.check_mode:
-            apply(run, names, hold)
-            left = plan(gather(run), *wish)
-            if left:
-                raise AptError("apt-mark reports success, yet these are as before: {}".format(", ".join(left)))
-    except AptError as error:
+        outcome = converge(lambda: gather(run), lambda state: plan(state, *request), lambda _, names: apply(run, names, hold),
+                           module.check_mode)
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    after = before.held | set(names) if hold else before.held - set(names)
-    diff = {"before": "".join(name + "\n" for name in sorted(before.held)), "after": "".join(name + "\n" for name in sorted(after))}
-    module.exit_json(changed=bool(names), packages=names, diff=diff)
+    held = outcome.before.held
+    after = held | set(outcome.steps) if hold else held - set(outcome.steps)
+    diff = {"before": "".join(name + "\n" for name in sorted(held)), "after": "".join(name + "\n" for name in sorted(after))}
+    module.exit_json(changed=outcome.changed, packages=outcome.steps, diff=diff)
 
 
 if __name__ == "__main__":

@@ -94,8 +94,10 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.forja.apt.apt_get import AptError
 from ..module_utils.forja.apt.packages import Plan, State, apply, gather, plan, unknown, wanted
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.run import module_run
 
 UPDATES = "/var/lib/dpkg/updates"
 
@@ -107,46 +109,41 @@ def argument_spec() -> Dict[str, Any]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
-    module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    run, notes = module.run_command, []
-    absent, refuse = module.params["absent"], module.params["refuse"]
+    run = module_run(module, DEBIAN_FRONTEND="noninteractive")
+    absent, refuse, notes = module.params["absent"], module.params["refuse"], []
+
+    def read() -> State:
+        state = gather(run, names, os.listdir(UPDATES) if os.path.isdir(UPDATES) else [])
+        in_the_way = [name for name in refuse if name in state.installed]
+        if in_the_way:
+            raise ForjaError("{} stands in the way; remove it, then run again. Nothing was changed.".format(", ".join(in_the_way)))
+        return state
+
+    def todo(state: State) -> Plan:
+        return plan(state, present, absent, module.params["hold_removals"])
+
     try:
         present = [wanted(item) for item in module.params["present"]]
         names = [item.name for item in present] + absent + refuse
-
-        def now() -> State:
-            return gather(run, names, os.listdir(UPDATES) if os.path.isdir(UPDATES) else [])
-
-        before = after = now()
-        in_the_way = [name for name in refuse if name in before.installed]
-        if in_the_way:
-            raise AptError("{} stands in the way; remove it, then run again. Nothing was changed.".format(", ".join(in_the_way)))
-        todo = plan(before, present, absent)
-        held = todo.remove if module.params["hold_removals"] else []
-        if held:
-            todo = Plan([], [], False)
-        if todo.steps and module.check_mode:
-            note = unknown(run, todo, absent)
-            notes = [note] if note else []
-        elif todo.steps:
-            apply(run, time.sleep, todo, absent)
-            after = now()
-            left = plan(after, present, absent).steps
-            if left:
-                raise AptError("apt reports success, yet this is left to do: {}".format("; ".join(left)))
-    except AptError as error:
+        outcome = converge(read, lambda state: todo(state).steps, lambda state, _: apply(run, time.sleep, todo(state), absent),
+                           module.check_mode)
+        done = todo(outcome.before)
+        if module.check_mode and outcome.steps:
+            notes = list(filter(None, [unknown(run, done, absent)]))
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
 
-    def listing(state: State) -> str:
-        return "".join(f"{name} {state.installed[name]}\n" for name in sorted(set(names)) if name in state.installed)
+    def listing(versions: Dict[str, str]) -> str:
+        return "".join(f"{name} {versions[name]}\n" for name in sorted(set(names)) if name in versions)
 
-    predicted = {**before.installed, **{item.name: item.version or "(newest)" for item in todo.install}}
-    shown = State({name: version for name, version in predicted.items() if name not in todo.remove}, False) if module.check_mode else after
+    before, after = outcome.before.installed, outcome.after.installed
+    predicted = {**before, **{item.name: item.version or "(newest)" for item in done.install}}
+    shown = {name: version for name, version in predicted.items() if name not in done.remove} if module.check_mode else after
     module.exit_json(
-        changed=bool(todo.steps), steps=todo.steps, held=held, notes=notes,
-        installed=[item.name for item in todo.install], removed=todo.remove,
-        versions={item.name: after.installed[item.name] for item in present if item.name in after.installed},
+        changed=outcome.changed, steps=outcome.steps, held=done.held, notes=notes,
+        installed=[item.name for item in done.install], removed=done.remove,
+        versions={item.name: after[item.name] for item in present if item.name in after},
         diff={"before": listing(before), "after": listing(shown)},
     )
 

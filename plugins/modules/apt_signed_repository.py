@@ -100,9 +100,11 @@ from typing import Any, Dict, List, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
 
-from ..module_utils.forja.apt.apt_get import AptError, refresh
-from ..module_utils.forja.apt.repository import Files, Repository, RepositoryError, changes, check_key, desired, gather, plan
+from ..module_utils.forja.apt.apt_get import architecture, refresh
+from ..module_utils.forja.apt.repository import Files, Repository, changes, check_key, desired, gather, plan
 from ..module_utils.forja.host import atomic as atomic_file
+from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.run import module_run
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -122,7 +124,7 @@ def argument_spec() -> Dict[str, Any]:
 def fetch(module: AnsibleModule, url: str) -> bytes:
     response, info = fetch_url(module, url, timeout=30)
     if response is None or info["status"] not in (200, None):
-        raise RepositoryError("The key {} cannot be fetched: {}. Nothing was changed.".format(url, info["msg"]))
+        raise ForjaError("The key {} cannot be fetched: {}. Nothing was changed.".format(url, info["msg"]))
     content: bytes = response.read(1 << 20)
     return content
 
@@ -134,7 +136,7 @@ def key_of(module: AnsibleModule, present: Optional[bytes], path: str) -> bytes:
         try:
             check_key(present, wanted[0], wanted[1], path)
             return present
-        except RepositoryError:
+        except ForjaError:
             pass
     content = fetch(module, module.params["key_url"])
     check_key(content, wanted[0], wanted[1], module.params["key_url"])
@@ -161,11 +163,9 @@ def main() -> None:
         supports_check_mode=True,
         required_if=[("state", "present", ["uri", "suites", "key_url", "key_fingerprint"])],
     )
-    module.run_command_environ_update = {"LC_ALL": "C"}
-    values = module.params
+    values, run = module.params, module_run(module)
     try:
-        architecture = module.run_command(["dpkg", "--print-architecture"], check_rc=True)[1].strip()
-        repository = Repository(values["name"], values["uri"] or "", values["suites"] or [], values["components"], architecture)
+        repository = Repository(values["name"], values["uri"] or "", values["suites"] or [], values["components"], architecture(run))
         current = gather(repository)
         if values["state"] == "present":
             key = key_of(module, current[repository.key], repository.key)
@@ -179,14 +179,14 @@ def main() -> None:
             write(wanted, touched)
             if values["state"] == "present":
                 try:
-                    refresh(module.run_command, time.sleep, repository.source)
-                except AptError as error:
+                    refresh(run, time.sleep, repository.source)
+                except ForjaError as error:
                     write(current, touched)
-                    raise RepositoryError(f"apt does not take {repository.uri}; everything is as before. {error}") from error
+                    raise ForjaError(f"apt does not take {repository.uri}; everything is as before. {error}") from error
             left = changes(gather(repository), wanted)
             if left:
-                raise RepositoryError("Still different after it was written: {}".format(", ".join(left)))
-    except (RepositoryError, OSError) as error:
+                raise ForjaError("Still different after it was written: {}".format(", ".join(left)))
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
     diff = [

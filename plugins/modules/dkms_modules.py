@@ -55,39 +55,42 @@ from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.forja.driver.dkms import DkmsError, Source, apply, errors, gather, plan, steps
+from ..module_utils.forja.driver.dkms import Source, apply, errors, gather, plan, steps
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
+from ..module_utils.forja.host.run import module_run
 
 
 def argument_spec() -> Dict[str, Any]:
     return {"name": {"type": "str", "required": True}, "kernels": {"type": "list", "elements": "str", "required": True}}
 
 
+def listing(sources: List[Source]) -> str:
+    return "".join(f"{one.name} {one.version}: {', '.join(sorted(one.installed)) or 'no kernel'}\n" for one in sources)
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
-    module.run_command_environ_update = {"LC_ALL": "C"}
-    files, name, kernels = HostFiles("/"), module.params["name"], module.params["kernels"]
+    run, files, name, kernels = module_run(module), HostFiles("/"), module.params["name"], module.params["kernels"]
 
-    def listing(sources: List[Source]) -> str:
-        return "".join(f"{one.name} {one.version}: {', '.join(sorted(one.installed)) or 'no kernel'}\n" for one in sources)
+    def read() -> List[Source]:
+        found = gather(files, name)
+        if kernels and not found and not module.check_mode:
+            raise ForjaError(f"DKMS knows no module {name}: the package with its source is not installed.")
+        return found
 
-    before = after = gather(files, name)
-    todo = plan(before, kernels)
     try:
-        if kernels and not before and not module.check_mode:
-            raise DkmsError(f"DKMS knows no module {name}: the package with its source is not installed.")
-        if todo and not module.check_mode:
-            apply(module.run_command, files, todo)
-            after = gather(files, name)
-            left = plan(after, kernels)
-            if left:
-                raise DkmsError(f"DKMS reports success, yet this is left to do: {'; '.join(steps(left))}")
-    except DkmsError as error:
+        outcome = converge(read, lambda found: steps(plan(found, kernels)), lambda found, _: apply(run, files, plan(found, kernels)),
+                           module.check_mode)
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    predicted = [one._replace(installed=one.installed + [k for k in sorted(todo) if one in todo[k]]) for one in before]
-    module.exit_json(changed=bool(todo), steps=steps(todo), modules=[dict(one._asdict(), errors=errors(files, one)) for one in after],
-                     diff={"before": listing(before), "after": listing(predicted if module.check_mode else after)})
+    todo = plan(outcome.after, kernels)  # only check mode leaves something to do
+    predicted = [one._replace(installed=one.installed + [k for k in sorted(todo) if one in todo[k]]) for one in outcome.after]
+    module.exit_json(changed=outcome.changed, steps=outcome.steps,
+                     modules=[dict(one._asdict(), errors=errors(files, one)) for one in outcome.after],
+                     diff={"before": listing(outcome.before), "after": listing(predicted)})
 
 
 if __name__ == "__main__":

@@ -110,13 +110,16 @@ notes:
 import os
 import tempfile
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.forja.docker.config import Config, ConfigError, Plan, keys_of_flags, mask, parse, plan, refuse_conflicts, render
-from ..module_utils.forja.docker.engine import PREVIOUS, UNIT, Engine, Run, Unit, ask, inspect, socket_of, validate, write_and_restart
+from ..module_utils.forja.docker.config import Config, Plan, keys_of_flags, mask, parse, plan, refuse_conflicts, render
+from ..module_utils.forja.docker.engine import PREVIOUS, UNIT, Engine, Unit, ask, inspect, socket_of, validate, write_and_restart
 from ..module_utils.forja.host import atomic as atomic_file
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.run import Run, module_run
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -142,54 +145,66 @@ def examine(run: Run, unit: Unit, todo: Plan, path: str, folder: str) -> List[st
     return notes
 
 
+def engine_of(run: Run, config: Config, unit: Unit) -> Engine:
+    return Engine(run, ask, time.sleep, time.monotonic, socket_of(config, unit.argv))
+
+
 def shown(config: Config) -> str:
     return render(config).decode() if config else ""
+
+
+class State(NamedTuple):
+    content: Optional[bytes]
+    config: Config
+    interrupted: bool  # a run that was killed owes the restart
+    unit: Unit
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     path, settings, state = module.params["path"], module.params["settings"], module.params["state"]
     module.params["settings"] = mask(settings)  # the invocation is shown with -vvv
+    run, may_restart, notes = module_run(module), module.params["restart"] == "changed", []
 
-    def run(argv: List[str]) -> Tuple[int, str, str]:
-        try:
-            result: Tuple[int, str, str] = module.run_command(argv, handle_exceptions=False, environ_update={"LC_ALL": "C"})
-            return result
-        except OSError as error:  # the program is not there
-            return 127, "", str(error)
+    def read() -> State:
+        content = atomic_file.read(path)
+        return State(content, parse(content, path), atomic_file.read(path + PREVIOUS) is not None, inspect(run))
+
+    def restarts(found: State) -> bool:
+        return may_restart and (found.interrupted or found.unit.active and bool(plan(found.config, settings, state, path).steps))
+
+    def steps_of(found: State) -> List[str]:
+        late = ", which the last run was cut off from" if found.interrupted else ""
+        return plan(found.config, settings, state, path).steps + ([f"restart {UNIT}{late}"] if restarts(found) else [])
+
+    def apply(found: State, _: List[str]) -> None:
+        todo = plan(found.config, settings, state, path)
+        notes.extend(examine(run, found.unit, todo, path, module.tmpdir) if todo.steps else [])
+        content = None if state == "absent" and not todo.after else render(todo.after) if todo.steps else found.content
+        if restarts(found):
+            engine = engine_of(run, todo.after, found.unit)
+            notes.append(write_and_restart(engine, path, content, module.params["timeout"], todo.after.get("live-restore"))[1])
+        else:
+            atomic_file.replace(path, content)
 
     try:
-        todo = plan(parse(atomic_file.read(path), path), settings, state, path)
-        cut_off = atomic_file.read(path + PREVIOUS) is not None
-        unit = inspect(run)
-        engine = Engine(run, ask, time.sleep, time.monotonic, socket_of(todo.after, unit.argv))
-        steps, notes = list(todo.steps), []
-        if steps:
+        outcome = converge(read, steps_of, apply, module.check_mode)
+        found, unit = outcome.before, outcome.after.unit
+        todo = plan(found.config, settings, state, path)
+        if todo.steps and module.check_mode:
             notes = examine(run, unit, todo, path, module.tmpdir)
-        restart = module.params["restart"] == "changed" and (bool(steps) and unit.active or cut_off)
-        if restart:
-            steps.append(f"restart {UNIT}" + (", which the last run was cut off from" if cut_off else ""))
-        elif steps and module.params["restart"] == "changed":
-            notes.append(unit.note)
         # Asking a socket that systemd listens on would start an engine that is stopped.
-        version = engine.version() if unit.active else ""
-        if steps and not module.check_mode:
-            content = None if state == "absent" and not todo.after else render(todo.after) if todo.steps else atomic_file.read(path)
-            if restart:
-                version, note = write_and_restart(engine, path, content, module.params["timeout"], todo.after.get("live-restore"))
-                notes.append(note)
-            else:
-                atomic_file.replace(path, content)
-            left = plan(parse(atomic_file.read(path), path), settings, state, path).steps
-            if left:
-                raise ConfigError("{} is still different after it was written: {}".format(path, "; ".join(left)))
-    except (ConfigError, OSError) as error:
+        version = engine_of(run, outcome.after.config, unit).version() if unit.active else ""
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
+    if todo.steps and may_restart and not found.unit.active:
+        notes.append(found.unit.note)
     before, after = mask(todo.before), mask(todo.after)
     module.exit_json(
-        changed=bool(steps), path=path, before=before, after=after, steps=steps, restarted=restart and not module.check_mode,
-        engine_version=version, at_boot=unit.at_boot, notes=[note for note in notes if note],
+        changed=outcome.changed, path=path, before=before, after=after, steps=outcome.steps,
+        restarted=restarts(found) and not module.check_mode, engine_version=version, at_boot=unit.at_boot,
+        notes=[note for note in notes if note],
         diff={"before_header": path, "after_header": path, "before": shown(before), "after": shown(after)},
     )
 

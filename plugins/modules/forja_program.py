@@ -69,13 +69,16 @@ import hashlib
 import importlib.util
 import json
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja.host import atomic as atomic_file
 from ..module_utils.forja.host import program as program_files
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
+from ..module_utils.forja.host.run import module_run
 from ..module_utils.forja.mig import __main__ as program  # so that Ansible sends it, with all that it imports
 from ..module_utils.forja.nvml.access import interpreter_with_binding
 
@@ -104,6 +107,11 @@ def listing(files: Dict[str, bytes]) -> str:
     return "".join(f"{hashlib.sha256(content).hexdigest()} {path}\n" for path, content in sorted(files.items()))
 
 
+class Found(NamedTuple):
+    program: program_files.State
+    files: Dict[str, Optional[bytes]]
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     home, command = program_files.HOME, program_files.LAUNCHER
@@ -114,32 +122,38 @@ def main() -> None:
     text = program_files.launcher(python or "/usr/bin/python3") if present else None
 
     def compile_in(folder: str) -> None:
-        rc, out, err = module.run_command([python, "-I", "-m", "compileall", "-q", folder])
+        rc, out, err = module_run(module)([python or "", "-I", "-m", "compileall", "-q", folder])
         if rc != 0:
-            raise OSError(f"{python} cannot compile the program: {(out + err).strip()}")
+            raise ForjaError(f"{python} cannot compile the program: {(out + err).strip()}")
 
     wanted = {one["path"]: content(one["content"]) for one in module.params["files"]}
-    found = {path: atomic_file.read(path) for path in wanted}
-    written = [path for path in wanted if found[path] != wanted[path]]
-    try:
-        before = program_files.gather(home, command)
-        steps = program_files.plan(before, files, text)
-        if steps and not module.check_mode:
+
+    def read() -> Found:
+        return Found(program_files.gather(home, command), {path: atomic_file.read(path) for path in wanted})
+
+    def changed_files(found: Found) -> List[str]:
+        return [path for path in wanted if found.files[path] != wanted[path]]
+
+    def steps_of(found: Found) -> List[str]:
+        return program_files.plan(found.program, files, text) + [
+            f"{'remove' if wanted[path] is None else 'write'} {path}" for path in changed_files(found)]
+
+    def apply(found: Found, _: List[str]) -> None:
+        if program_files.plan(found.program, files, text):
             program_files.apply(home, command, files, text, compile_in)
-            left = program_files.plan(program_files.gather(home, command), files, text)
-            if left:
-                raise OSError(f"everything was written, yet this is left to do: {'; '.join(left)}")
-        for path in written:
-            steps.append(f"{'remove' if wanted[path] is None else 'write'} {path}")
-            if not module.check_mode:
-                atomic_file.replace(path, wanted[path])
-    except OSError as error:
+        for path in changed_files(found):
+            atomic_file.replace(path, wanted[path])
+
+    try:
+        outcome = converge(read, steps_of, apply, module.check_mode)
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    diff = [{"before_header": path, "after_header": path, "before": (found[path] or b"").decode("utf-8", "replace"),
+    before, written = outcome.before, changed_files(outcome.before)
+    diff = [{"before_header": path, "after_header": path, "before": (before.files[path] or b"").decode("utf-8", "replace"),
              "after": (wanted[path] or b"").decode("utf-8")} for path in written]
-    module.exit_json(changed=bool(steps), steps=steps, written=written, interpreter=python if present else None,
-                     diff=[{"before": listing(before.tree), "after": listing(files)}] + diff)
+    module.exit_json(changed=outcome.changed, steps=outcome.steps, written=written, interpreter=python if present else None,
+                     diff=[{"before": listing(before.program.tree), "after": listing(files)}] + diff)
 
 
 if __name__ == "__main__":

@@ -108,15 +108,16 @@ noted:
 
 import os
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja.clients import plan as clients
 from ..module_utils.forja.clients.control import Control
-from ..module_utils.forja.clients.plan import Client, ClientError, Known
+from ..module_utils.forja.clients.plan import Client, Known
+from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.run import module_run
 from ..module_utils.forja.mig.journal import boot_id
-from ..module_utils.forja.systemd.manager import ManagerError
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -137,10 +138,7 @@ def argument_spec() -> Dict[str, Any]:
 
 
 def control_of(module: AnsibleModule) -> Control:
-    def run(argv: List[str]) -> Tuple[int, str, str]:
-        result: Tuple[int, str, str] = module.run_command(argv, environ_update={"LC_ALL": "C", "TZ": "UTC", "SYSTEMD_PAGER": ""})
-        return result
-
+    run = module_run(module, TZ="UTC", SYSTEMD_PAGER="")
     return Control(run, module.get_bin_path, os.path.exists, time.sleep, time.monotonic, float(module.params["timeout"]))
 
 
@@ -156,7 +154,7 @@ def stop(module: AnsibleModule, control: Control) -> Dict[str, Any]:
         control.stop(stops)
         again = clients.plan_stop(control.gather(known, params["container_label"]), known, [])
         if again:
-            raise ClientError(f"Stopped, and running again: {', '.join(one.client.words() for one in again)}. Something starts them; "
+            raise ForjaError(f"Stopped, and running again: {', '.join(one.client.words() for one in again)}. Something starts them; "
                               "name it among the clients, before them.")
     names = [one.client.words() for one in stops]
     return {"steps": [f"stop {one.client.words()} ({one.why})" for one in stops] or ["note that a change begins"],
@@ -174,13 +172,13 @@ def start(module: AnsibleModule, control: Control) -> Dict[str, Any]:
     if not module.check_mode:
         try:
             control.refresh(cdi)
-        except ClientError as error:
+        except ForjaError as error:
             trouble.append(str(error))
         failed = control.start(order)
         trouble += [why for _client, why in failed]
         if trouble:
             clients.write_note(clients.NOTE, boot_id(), [one for one in noted if one in [client for client, _why in failed]])
-            raise ClientError("Not all is as before the change; the next run tries again. What is not to come back may go from "
+            raise ForjaError("Not all is as before the change; the next run tries again. What is not to come back may go from "
                               "{}.\n{}".format(clients.NOTE, "\n".join(trouble)))
         os.unlink(clients.NOTE)
     names = [one.words() for one in order]
@@ -193,7 +191,7 @@ def main() -> None:
     control = control_of(module)
     try:
         told = (stop if module.params["state"] == "stopped" else start)(module, control)
-    except (ClientError, ManagerError, OSError) as error:
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
     module.exit_json(changed=bool(told["steps"]), **told)

@@ -193,6 +193,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 from ..module_utils.forja.facts import survey as gpu_survey
+from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
 from ..module_utils.forja.nvml import access as nvml_access
 
@@ -216,7 +217,7 @@ def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
         from ..module_utils.forja.facts import azure
 
         if files.root != "/" and params["imds_endpoint"] == IMDS_ENDPOINT:
-            raise azure.AzureError("another tree than / is read, and imds_endpoint is not set")
+            raise ForjaError("another tree than / is read, and imds_endpoint is not set")
         return str(azure.fetch(params["imds_endpoint"], params["imds_timeout"]))
 
     reason = "not gathered" if "nvml" not in params["gather"] else nvml_access.why_not(files)
@@ -230,16 +231,25 @@ def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
     return gpu_survey.Means(ask_azure, partial(nvml.read_within, pynvml, params["nvml_timeout"]))
 
 
-def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+def root_of(params: Dict[str, Any]) -> HostFiles:
     for name in ("imds_timeout", "nvml_timeout"):
-        if not 0 < module.params[name] <= MAX_TIMEOUT:
-            module.fail_json(msg=f"{name} is {module.params[name]:g}: a time above 0 and up to {MAX_TIMEOUT} seconds is wanted.")
-    files = HostFiles(module.params["root"])
+        if not 0 < params[name] <= MAX_TIMEOUT:
+            raise ForjaError(f"{name} is {params[name]:g}: a time above 0 and up to {MAX_TIMEOUT} seconds is wanted.")
+    files = HostFiles(params["root"])
     files.names("/")
     if not files.is_folder("/") or files.denied:  # else what may not be read would pass for a host without a GPU
-        module.fail_json(msg=f"root: {module.params['root']} is not a folder that can be read.")
-    facts = gpu_survey.survey(files, means(files, module.params), module.params["gather"])
+        raise ForjaError(f"root: {params['root']} is not a folder that can be read.")
+    return files
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        files = root_of(module.params)
+        facts = gpu_survey.survey(files, means(files, module.params), module.params["gather"])
+    except (ForjaError, OSError) as error:
+        module.fail_json(msg=str(error))
+        return
     stats = {"data": {"forja": {"gpu": facts["summary"]}}, "per_host": True, "aggregate": True}
     module.exit_json(changed=False, ansible_facts={"gpu": facts}, **({"ansible_stats": stats} if module.params["report"] else {}))
 

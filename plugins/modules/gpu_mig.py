@@ -136,16 +136,14 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
+from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
 from ..module_utils.forja.mig.apply import BusyError, ChangeError
 from ..module_utils.forja.mig.config.export import exported
-from ..module_utils.forja.mig.config.selection import ConfigError
-from ..module_utils.forja.mig.journal import Journal, JournalError
+from ..module_utils.forja.mig.journal import Journal
 from ..module_utils.forja.mig.node import Node, pictures
 from ..module_utils.forja.mig.nvml.gateway import Gateway
 from ..module_utils.forja.mig.nvml.reset import run
-from ..module_utils.forja.mig.nvml.session import GatewayError
-from ..module_utils.forja.mig.plan import PlanError
 from ..module_utils.forja.nvml.access import binding
 
 
@@ -202,7 +200,7 @@ def main() -> None:
         module.fail_json(msg=str(error), blockers=error.blockers)
     except ChangeError as error:
         module.fail_json(msg=str(error), restored=error.restored)
-    except (ConfigError, PlanError, GatewayError, JournalError) as error:
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**told)
 

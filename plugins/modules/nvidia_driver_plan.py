@@ -217,14 +217,17 @@ from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.forja.apt import apt_get
 from ..module_utils.forja.apt.packages import Plan, State, plan, wanted
 from ..module_utils.forja.driver import host as driver_host
 from ..module_utils.forja.driver import package_names as driver_packages
 from ..module_utils.forja.driver import setup as driver_setup
 from ..module_utils.forja.driver.plan import Decision, decide, remove, there
 from ..module_utils.forja.driver.report import reboot_reasons, summary
-from ..module_utils.forja.driver.rules import DriverError, Host, Wish
+from ..module_utils.forja.driver.rules import Host, Wish
+from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
+from ..module_utils.forja.host.run import module_run
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -283,13 +286,12 @@ def installed_version(host: Host, decision: Decision, release_installed: bool) -
 
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
-    module.run_command_environ_update = {"LC_ALL": "C"}
-    params, files, run = module.params, HostFiles("/"), module.run_command
-    architecture = run(["dpkg", "--print-architecture"], check_rc=True)[1].strip()
+    params, files, run = module.params, HostFiles("/"), module_run(module)
     branches = sorted({params["version"].split(".")[0], str(params["facts"]["recommended"]["branch"] or "")} - {""}
                       | set(driver_packages.MAINTAINED))
     present = params["state"] == "present"
     try:
+        architecture = apt_get.architecture(run)
         host = driver_host.read(run, files, params["distribution"], params["distribution_version"], architecture,
                                 [branch for branch in branches if branch.isdigit()])
         graphics = params["graphics"] == "yes" or params["graphics"] == "auto" and wants_graphics(params["facts"], host.installed)
@@ -298,7 +300,7 @@ def main() -> None:
         decision = decide(params["facts"], host, wish) if present else remove(params["facts"], host)
         absent = decision.absent_before + decision.absent
         packages = plan(State(host.installed, False), [wanted(item) for item in decision.packages], absent)
-    except DriverError as error:
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
     source = driver_host.debian_source(driver_host.components(run), params["codename"], decision.source)

@@ -59,12 +59,15 @@ interpreter:
   sample: /usr/bin/python3
 """
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
-from ..module_utils.forja.nvml.binding import BindingError, apply, gather, plan
+from ..module_utils.forja.host.run import module_run
+from ..module_utils.forja.nvml.binding import apply, gather, plan
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -82,27 +85,18 @@ def main() -> None:
     hashes = ["--hash=sha256:" + one for one in module.params["sha256"] or []]
     requirement = " ".join([f"nvidia-ml-py=={module.params['version']}"] + hashes) + "\n"
 
-    def run(argv: List[str]) -> Tuple[int, str, str]:
-        environment = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-        result: Tuple[int, str, str] = module.run_command(argv, environ_update=environment, handle_exceptions=False)
-        return result
-
+    run = module_run(module, DEBIAN_FRONTEND="noninteractive")
     try:
-        before = after = gather(run, files)
-        steps = plan(before, requirement, wanted, module.params["yaml"])
-        if steps and not module.check_mode:
-            apply(run, steps, requirement)
-            after = gather(run, files)
-            left = plan(after, requirement, wanted, module.params["yaml"])
-            if left:
-                raise BindingError(f"Everything reports success, yet this is left to do: {'; '.join(step.words for step in left)}")
-    except (BindingError, OSError) as error:
+        outcome = converge(lambda: gather(run, files), lambda state: plan(state, requirement, wanted, module.params["yaml"]),
+                           lambda _, steps: apply(run, steps, requirement), module.check_mode, lambda step: step.words)
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    words = [step.words for step in steps]
-    predicted = after.interpreter or "" if not module.check_mode else words[-1] if words else before.interpreter or ""
-    module.exit_json(changed=bool(steps), steps=words, interpreter=after.interpreter,
-                     diff={"before": (before.interpreter or "no pynvml") + "\n", "after": (predicted or "no pynvml") + "\n"})
+    words = [step.words for step in outcome.steps]
+    before, after = outcome.before.interpreter or "", outcome.after.interpreter or ""
+    predicted = words[-1] if words and module.check_mode else after
+    module.exit_json(changed=outcome.changed, steps=words, interpreter=outcome.after.interpreter,
+                     diff={"before": (before or "no pynvml") + "\n", "after": (predicted or "no pynvml") + "\n"})
 
 
 if __name__ == "__main__":

@@ -133,8 +133,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import ConnectionError as TlsError
 from ansible.module_utils.urls import open_url
 
-from ..module_utils.forja.ollama.api import Client, Meter, apply
-from ..module_utils.forja.ollama.model import Model, OllamaError, base_url, plan, predict, read_desired
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.ollama.api import Client, Meter
+from ..module_utils.forja.ollama.api import apply as settle
+from ..module_utils.forja.ollama.model import Model, base_url, plan, predict, read_desired
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -167,30 +170,33 @@ def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     params = module.params
     part = params["slice"] or {"seconds": 0, "beyond": 0}
-    before, meter = None, Meter()
+    meter, pulled = Meter(), False
 
-    def result(steps: List[str], after: Optional[Model], **more: Any) -> Dict[str, Any]:
+    def result(before: Optional[Model], after: Optional[Model], steps: List[str], **more: Any) -> Dict[str, Any]:
         return dict(before=before and before._asdict(), model=after and after._asdict(), bytes_pulled=meter.pulled, steps=steps,
                     diff={"before": f"{desired.name}: {shown(before)}\n", "after": f"{desired.name}: {shown(after)}\n"}, **more)
+
+    def change(before: Optional[Model], steps: List[str]) -> None:
+        nonlocal meter, pulled
+        if "pull" in steps:
+            finished, meter = client.pull(str(desired.name), params["timeout"], part["seconds"], part["beyond"])
+            if not finished:
+                module.exit_json(**result(before, before, steps, changed=False, finished=False, completed=meter.completed,
+                                          total=meter.total))
+        settle(client, before, desired)
+        pulled = "pull" in steps
 
     try:
         desired = read_desired(params["name"], params["state"], params["digest"])
         client = Client(base_url(params["host"]), opener)
-        before = client.find(desired.name)
-        steps = plan(before, desired)
-        if module.check_mode:
-            after = predict(before, desired)
-            if before and desired.state == "latest":
-                module.warn(f"Only a pull can tell whether the registry has a newer {desired.name}; check mode assumes that it has not.")
-        else:
-            if "pull" in steps:
-                finished, meter = client.pull(str(desired.name), params["timeout"], part["seconds"], part["beyond"])
-                if not finished:
-                    module.exit_json(**result(steps, before, changed=False, finished=False, completed=meter.completed, total=meter.total))
-            after = apply(client, before, desired) if steps else before
-    except OllamaError as error:
+        outcome = converge(lambda: client.find(desired.name), lambda model: plan(model, desired, pulled), change, module.check_mode)
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(**result(steps, after, changed=(before and before.digest) != (after and after.digest)))
+        return
+    before, after = outcome.before, predict(outcome.before, desired) if module.check_mode else outcome.after
+    if module.check_mode and before and desired.state == "latest":
+        module.warn(f"Only a pull can tell whether the registry has a newer {desired.name}; check mode assumes that it has not.")
+    module.exit_json(**result(before, after, outcome.steps, changed=(before and before.digest) != (after and after.digest)))
 
 
 if __name__ == "__main__":

@@ -163,17 +163,19 @@ units:
 
 import os
 import pwd
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.forja.host.converge import converge
+from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.run import module_run
 from ..module_utils.forja.systemd import dropin
 from ..module_utils.forja.systemd import overrides as unit_overrides
 from ..module_utils.forja.systemd import paths as unit_paths
 from ..module_utils.forja.systemd import verify as unit_verify
 from ..module_utils.forja.systemd.dropin_apply import Host, apply
-from ..module_utils.forja.systemd.manager import Manager, ManagerError, clock
-from ..module_utils.forja.systemd.unit_file import UnitFileError
+from ..module_utils.forja.systemd.manager import Manager, clock
 
 ROOT = "/"  # tests put a folder of their own here
 
@@ -196,11 +198,10 @@ def argument_spec() -> Dict[str, Any]:
 def host_for(module: AnsibleModule) -> Host:
     scope, user = module.params["scope"], pwd.getpwuid(os.getuid())
     place = unit_paths.place(scope, ROOT, user.pw_uid, user.pw_gid, user.pw_dir)
-    # English and UTC for what we read, and systemd-analyze must say everything on stderr.
-    module.run_command_environ_update = {"LC_ALL": "C", "TZ": "UTC", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0",
-                                         "SYSTEMD_LOG_LEVEL": "info", "SYSTEMD_LOG_TARGET": "console"}
+    # UTC for the stamps that are read, and systemd-analyze must report everything on stderr.
+    environment = {"TZ": "UTC", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0", "SYSTEMD_LOG_LEVEL": "info", "SYSTEMD_LOG_TARGET": "console"}
     if scope == "user":
-        module.run_command_environ_update["XDG_RUNTIME_DIR"] = place.runtime
+        environment["XDG_RUNTIME_DIR"] = place.runtime
 
     def own(path: str, mode: int) -> None:
         module.set_mode_if_different(path, mode, False)
@@ -208,36 +209,47 @@ def host_for(module: AnsibleModule) -> Host:
         module.set_group_if_different(path, place.gid, False)
         module.set_context_if_different(path, module.selinux_default_context(path), False)
 
-    return Host(place, Manager(module.run_command, scope == "user"), module.atomic_move, own)
+    return Host(place, Manager(module_run(module, **environment), scope == "user"), module.atomic_move, own)
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    params, host, steps = module.params, host_for(module), []
+    params, host = module.params, host_for(module)
     place, manager = host.place, host.manager
+    steps: List[dropin.Step] = []
+    verified: List[str] = []
+
+    def plan(found: dropin.Found) -> List[dropin.Step]:
+        planned = dropin.plan(found, goal, place)
+        steps.extend([] if steps else planned)
+        return planned
+
+    def verify(planned: List[dropin.Step]) -> None:
+        if params["validate"] and any(step.action == "write" for step in planned):
+            leaving = [step.target for step in planned if step.action == "remove"]
+            verified.extend(unit_verify.verify(manager.run, module.get_bin_path("systemd-analyze"), goal.unit, goal.path, goal.text,
+                                               unit_paths.fragment(place, goal.unit), place.scope != "system", leaving))
+
+    def change(found: dropin.Found, planned: List[dropin.Step]) -> None:
+        verify(planned)
+        apply(host, goal, found, planned)
+
     try:
         goal = dropin.want(place, params["unit"], params["name"], params["order"], params["settings"], params["environment"],
                            params["state"] == "present", params["reload"], params["restart"] == "changed")
-        before = after = dropin.gather(place, manager, goal)
-        steps = dropin.plan(before, goal, place)
-        notes = dropin.notes(before, goal, steps)
-        leaving = [step.target for step in steps if step.action == "remove"]
-        if params["validate"] and any(step.action == "write" for step in steps):
-            notes += unit_verify.verify(module.run_command, module.get_bin_path("systemd-analyze"), goal.unit, goal.path, goal.text,
-                                        unit_paths.fragment(place, goal.unit), place.scope != "system", leaving)
-        if steps and not module.check_mode:
-            apply(host, goal, before, steps)
-            after = dropin.gather(place, manager, goal)
-            left = dropin.plan(after, goal, place)
-            if left:
-                raise dropin.DropinError("after all steps this is still to do: {}".format("; ".join(step.text for step in left)))
+        outcome = converge(lambda: dropin.gather(place, manager, goal), plan, change, module.check_mode, lambda step: step.text)
+        if module.check_mode:
+            verify(outcome.steps)
         if goal.entries:
+            leaving = [step.target for step in steps if step.action == "remove"]
             for warning in unit_overrides.warnings(place, goal.unit, goal.path, goal.entries, goal.booleans, leaving):
                 module.warn(warning)
-    except (UnitFileError, dropin.DropinError, unit_verify.VerifyError, ManagerError, OSError) as error:
+    except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error), steps=[step.text for step in steps])
-    module.exit_json(changed=bool(steps), diff=dropin.diff(before, goal, steps), path=goal.path, steps=[step.text for step in steps],
-                     notes=notes, effective=dropin.effective(after, goal),
+        return
+    before, after = outcome.before, outcome.after
+    module.exit_json(changed=outcome.changed, diff=dropin.diff(before, goal, steps), path=goal.path, steps=[step.text for step in steps],
+                     notes=dropin.notes(before, goal, steps) + verified, effective=dropin.effective(after, goal),
                      restart_pending=dropin.restart_pending(after, steps, clock()), units=dropin.states(after))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import re
 import subprocess
@@ -60,3 +61,43 @@ def test_no_floor_is_undermined() -> None:
             whole = [*place[: len(place) - dots + 1], *name.lstrip(".").split(".")] if dots else []
             needed = floor("plugins/module_utils/" + "/".join(whole[:2]) + "/") if len(whole) > 1 else floor(helper)
             assert needed <= floor(helper), f"{helper}:{line} has the floor {floor(helper)}, and {name} needs {needed}."
+
+
+def classes(base: str, derived: set[str]) -> set[str]:
+    """`base` and the classes of the helpers that derive from it or from those in `derived`, by their names."""
+    found = {base} | derived
+    for helper in HELPERS:
+        for node in ast.walk(ast.parse((REPO / helper).read_text())):
+            if isinstance(node, ast.ClassDef) and any(isinstance(one, ast.Name) and one.id in found for one in node.bases):
+                found.add(node.name)
+    return found if found == derived else classes(base, found)
+
+
+# A helper may also raise OSError, which every main() catches, and what tells of a defect of ours.
+BUILTIN = {"OSError", "TimeoutError", "AssertionError", "KeyError"}
+INTERNAL = {"StoppedError": "a signal: no `except Exception` on the way may swallow it"}
+
+
+@each_helper
+def test_helper_raises_forja_errors(helper: str) -> None:
+    ours, tree = classes("ForjaError", set()), ast.parse((REPO / helper).read_text())
+    caught = {name.id for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type is not None
+              for name in ast.walk(node.type) if isinstance(name, ast.Name)}  # what the file itself turns into a ForjaError
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name not in INTERNAL:
+            plain = {base.id for base in node.bases if isinstance(base, ast.Name)} & {"Exception", "ValueError", "RuntimeError", "OSError"}
+            assert not plain or node.name == "ForjaError", f"{helper}:{node.lineno}: derive {node.name} from ForjaError (host/errors.py)."
+        raised = node.exc.func if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) else None
+        if isinstance(raised, ast.Name) and raised.id[:1].isupper():
+            allowed = raised.id in ours | BUILTIN | caught | set(INTERNAL)
+            assert allowed, f"{helper}:{raised.lineno}: raises {raised.id}; let it be a ForjaError."
+
+
+@each_helper
+def test_helper_takes_the_one_run(helper: str) -> None:
+    if helper.endswith("/host/run.py"):
+        return
+    for node in ast.walk(ast.parse((REPO / helper).read_text())):
+        if isinstance(node, ast.Assign):
+            named = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            assert "Run" not in named, f"{helper}:{node.lineno}: defines a Run of its own; import it from host/run.py."

@@ -112,3 +112,15 @@ def test_modules_of_the_lowest_floor_have_a_playbook_for_it() -> None:
     missing, extra = sorted(expected - found), sorted(found - expected)
     assert not missing, f"tests/compat: write {missing[0]}.yml, which runs the module on Python {floors.LOWEST}."
     assert not extra, f"tests/compat: {extra} are of no module with the floor {floors.LOWEST}; delete them."
+
+
+@each_module
+def test_module_runs_programs_and_catches_errors_in_one_way(module: str) -> None:
+    path = REPO / f"plugins/modules/{module}.py"
+    tree = ast.parse(path.read_text())
+    direct = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "run_command"]
+    assert not direct, f"plugins/modules/{module}.py:{direct[0]}: use module_run() of host/run.py instead of module.run_command."
+    fails = any(isinstance(node, ast.Attribute) and node.attr == "fail_json" for node in ast.walk(tree))
+    handlers = [node for node in ast.walk(functions(path)["main"]) if isinstance(node, ast.ExceptHandler)]
+    caught = {name.id for node in handlers if node.type is not None for name in ast.walk(node.type) if isinstance(name, ast.Name)}
+    assert not fails or {"ForjaError", "OSError"} <= caught, f"{module}: main() must catch (ForjaError, OSError); it catches {caught}."

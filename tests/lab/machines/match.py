@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plugins.module_utils.forja.facts import azure, nvml
+from plugins.module_utils.forja.facts import nvml
 from plugins.module_utils.forja.facts import survey as gpu_survey
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.files import HostFiles
 from tests.lab.machines.build import build, load
 from tests.lab.machines.fake_nvml import FakeNvml
@@ -41,7 +42,7 @@ def means(machine: dict[str, Any], seconds: float = 20.0) -> gpu_survey.Means:
 
     def ask_azure() -> str:
         if "imds" not in machine:
-            raise azure.AzureError("no answer")
+            raise ForjaError("no answer")
         return json.dumps(machine["imds"])
 
     if "nvml" not in machine:

@@ -9,8 +9,9 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.forja.apt.apt_get import AptError
 from plugins.module_utils.forja.apt.hold import State, apply, gather, plan
+from plugins.module_utils.forja.host.errors import ForjaError
+from plugins.module_utils.forja.host.run import Result
 from plugins.modules import apt_hold
 
 
@@ -20,14 +21,14 @@ class Host:
     def __init__(self, packages: dict[str, str], broken: bool = False) -> None:
         self.packages, self.broken = packages, broken
 
-    def run(self, argv: list[str], **_: object) -> tuple[int, str, str]:
+    def run(self, argv: list[str], **_: object) -> Result:
         if argv[0] == "dpkg-query":
-            return 0, "".join(f"{name} {status}\n" for name, status in self.packages.items()), ""
+            return Result(0, "".join(f"{name} {status}\n" for name, status in self.packages.items()), "")
         if self.broken:
-            return 100, "", "E: no"
+            return Result(100, "", "E: no")
         for name in argv[2:]:
             self.packages[name] = ("h" if argv[1] == "hold" else "i") + self.packages[name][1:]
-        return 0, "", ""
+        return Result(0, "", "")
 
 
 HOST = {"nvidia-smi": "ii", "libcuda1": "hi", "nvidia-container-toolkit": "ii", "nvidia-old": "rc", "docker.io": "hi", "nvidia-half": "iU"}
@@ -54,7 +55,7 @@ def test_a_second_run_has_nothing_to_do(packages: dict[str, str], hold: bool) ->
 
 
 def test_a_failing_apt_mark_is_an_error() -> None:
-    with pytest.raises(AptError, match="apt-mark failed: E: no"):
+    with pytest.raises(ForjaError, match="apt-mark failed: E: no"):
         apply(Host({}, broken=True).run, ["x"], True)
 
 

@@ -11,8 +11,9 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.forja.apt.apt_get import AptError
 from plugins.module_utils.forja.apt.packages import Plan, State, Wanted, apply, gather, offered, plan, unknown, wanted
+from plugins.module_utils.forja.host.errors import ForjaError
+from plugins.module_utils.forja.host.run import Result
 from plugins.modules import apt_packages
 
 
@@ -29,26 +30,26 @@ class Host:
         self.stuck: list[str] = []  # of these those that cannot be configured
         self.commands: list[str] = []
 
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
+    def run(self, argv: list[str]) -> Result:
         line = " ".join(argv)
         self.commands.append(line)
         if argv[0] == "dpkg-query":
             names = argv[3:]
             known = [f"{name} ii  {self.installed[name]}\n" for name in names if name in self.installed]
-            return 1, "".join(known + [f"{name} iU  1\n" for name in self.half]) + "left rc  1\n", "no packages found"
+            return Result(1, "".join(known + [f"{name} iU  1\n" for name in self.half]) + "left rc  1\n", "no packages found")
         if argv[0] == "dpkg":
             self.half = [name for name in self.half if name in self.stuck]
-            return 1 if self.half else 0, "", ""
+            return Result(1 if self.half else 0, "", "")
         if argv[0] == "apt-cache":
             rows = [(name, version) for name in argv[2:] for version in self.lists.get(name, [])]
             lines = [f"  {name} | {version} | http://x stable/main amd64 Packages\n" for name, version in rows]
-            return 0, "".join([*lines, "  docker-ce | 9 | http://x stable/main Sources\n"]), ""
+            return Result(0, "".join([*lines, "  docker-ce | 9 | http://x stable/main Sources\n"]), "")
         if argv[-1] == "update":
             self.lists, self.gone_from_the_mirror = dict(self.repository), []
-            return 0, "", ""
+            return Result(0, "", "")
         simulate = "--simulate" in argv
         if argv[-1] == "autoremove":
-            return 0, "".join(f"Remv {name} [1]\n" for name in self.idle), ""
+            return Result(0, "".join(f"Remv {name} [1]\n" for name in self.idle), "")
         words = argv[argv.index("install") + 1:] if "install" in argv else []
         words = [word for word in words if not word.startswith("--")]
         new = dict(word.split("=", 1) for word in words if "=" in word)
@@ -59,14 +60,14 @@ class Host:
         out = "".join(f"Remv {name} [1]\n" for name in sorted(gone)) + "".join(f"Inst {name}\n" for name in new)
         if not simulate:
             if set(new) & set(self.gone_from_the_mirror):
-                return 100, "", "E: Failed to fetch http://x/y.deb  404  Not Found"
+                return Result(100, "", "E: Failed to fetch http://x/y.deb  404  Not Found")
             self.half = [name for name in self.half if name not in gone]
             if set(self.half) & set(self.stuck):  # whatever apt is asked for, it configures them first
-                return 100, "", f"E: {self.half[0]} cannot be configured"
+                return Result(100, "", f"E: {self.half[0]} cannot be configured")
             for name in gone:
                 self.installed.pop(name, None)
             self.installed.update(new)
-        return 0, out, ""
+        return Result(0, out, "")
 
     def play(self, present: list[str], absent: list[str]) -> list[str]:
         items = [wanted(item) for item in present]
@@ -90,7 +91,7 @@ def test_plan(installed: dict[str, str], present: list[str], absent: list[str], 
 
 @pytest.mark.parametrize("item", ["", "-y", "Docker", "docker io", "docker-", "--purge=1"])
 def test_a_name_is_no_option(item: str) -> None:
-    with pytest.raises(AptError, match="is no name of a package"):
+    with pytest.raises(ForjaError, match="is no name of a package"):
         wanted(item)
 
 
@@ -99,12 +100,12 @@ def test_a_name_is_no_option(item: str) -> None:
     (["0001"], "a ii  1", True), (["tmp.i"], "a ii  1", False), ([], "a iU  1", True), ([], "a iF  1", True), ([], "a iHR 1", True),
 ])
 def test_what_dpkg_was_cut_off_from_is_seen(updates: list[str], status: str, interrupted: bool) -> None:
-    assert gather(lambda _argv: (0, status + "\n", ""), ["a"], updates).interrupted == interrupted
+    assert gather(lambda _argv: Result(0, status + "\n", ""), ["a"], updates).interrupted == interrupted
 
 
 def test_only_what_is_wholly_there_is_installed() -> None:
     shown = "a ii  1\nb hi  2\nc rc  3\nd iU  4\ne un  \n"
-    assert gather(lambda _argv: (0, shown, ""), [], []).installed == {"a": "1", "b": "2"}
+    assert gather(lambda _argv: Result(0, shown, ""), [], []).installed == {"a": "1", "b": "2"}
 
 
 def test_the_newest_version_that_matches_is_offered() -> None:
@@ -135,7 +136,7 @@ def test_a_pin_goes_back_to_an_older_version() -> None:
 
 def test_nothing_goes_that_was_not_named() -> None:
     host = Host({"podman-docker": "4", "x": "1"}, {"docker.io": ["26"]}, conflicts={"docker.io": "podman-docker"})
-    with pytest.raises(AptError, match="apt would also remove podman-docker, which nobody asked for: to install docker.io"):
+    with pytest.raises(ForjaError, match="apt would also remove podman-docker, which nobody asked for: to install docker.io"):
         host.play(["docker.io"], [])
     assert host.installed == {"podman-docker": "4", "x": "1"}
 
@@ -145,7 +146,7 @@ def test_lists_are_refreshed_when_a_package_is_unknown() -> None:
     host.lists = {}
     host.play(["docker.io"], [])
     assert host.installed == {"docker.io": "26"}
-    with pytest.raises(AptError, match="apt knows no nonsense and no docker-ce=5:1"):
+    with pytest.raises(ForjaError, match="apt knows no nonsense and no docker-ce=5:1"):
         host.play(["nonsense", "docker-ce=5:1"], [])
 
 
@@ -157,12 +158,13 @@ def test_lists_are_refreshed_when_the_mirror_moved_on() -> None:
 
 
 def test_a_mirror_that_stays_broken_is_told() -> None:
-    def broken(argv: list[str]) -> tuple[int, str, str]:
+    def broken(argv: list[str]) -> Result:
         if argv[0] == "apt-cache":
-            return 0, "docker.io | 26 | x Packages\n", ""
-        return (0, "", "") if argv[-1] == "update" or "--simulate" in argv else (100, "", "E: Failed to fetch x  Connection refused")
+            return Result(0, "docker.io | 26 | x Packages\n", "")
+        refused = Result(100, "", "E: Failed to fetch x  Connection refused")
+        return Result(0, "", "") if argv[-1] == "update" or "--simulate" in argv else refused
 
-    with pytest.raises(AptError, match="apt failed: E: Failed to fetch x  Connection refused"):
+    with pytest.raises(ForjaError, match="apt failed: E: Failed to fetch x  Connection refused"):
         apply(broken, lambda _seconds: None, Plan([Wanted("docker.io", "")], [], False), [])
 
 
@@ -185,16 +187,16 @@ def test_what_cannot_be_configured_can_be_removed() -> None:
 
 
 def test_a_repair_that_would_remove_something_is_refused() -> None:
-    def run(argv: list[str]) -> tuple[int, str, str]:
-        return (0, "Remv precious [1]\n", "") if "--simulate" in argv else (0, "", "")
+    def run(argv: list[str]) -> Result:
+        return Result(0, "Remv precious [1]\n", "") if "--simulate" in argv else Result(0, "", "")
 
-    with pytest.raises(AptError, match="cannot be completed: apt would remove precious"):
+    with pytest.raises(ForjaError, match="cannot be completed: apt would remove precious"):
         apply(run, lambda _seconds: None, Plan([], [], True), [])
 
 
 def test_check_mode_asks_without_changing() -> None:
     host = Host({"podman-docker": "4"}, {"docker.io": ["26"]}, conflicts={"docker.io": "podman-docker"})
-    with pytest.raises(AptError, match="podman-docker"):
+    with pytest.raises(ForjaError, match="podman-docker"):
         unknown(host.run, Plan([Wanted("docker.io", "")], [], False), [])
     assert "does not know docker-ce yet" in str(unknown(host.run, Plan([Wanted("docker-ce", "")], [], False), []))
     assert unknown(host.run, Plan([], [], True), []) is None

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.forja.apt import apt_get as apt
 from plugins.module_utils.forja.apt import repository as apt_repository
-from plugins.module_utils.forja.apt.openpgp import OpenPgpError, fingerprints
-from plugins.module_utils.forja.apt.repository import Files, Repository, RepositoryError, changes, check_key, desired, plan, without
+from plugins.module_utils.forja.apt.openpgp import fingerprints
+from plugins.module_utils.forja.apt.repository import Files, Repository, changes, check_key, desired, plan, without
+from plugins.module_utils.forja.host.errors import ForjaError
+from plugins.module_utils.forja.host.run import Result
 from plugins.modules import apt_signed_repository
 
 # Made for this test; the fingerprint is what gpg --show-keys says.
@@ -80,13 +82,13 @@ def test_a_long_packet_in_the_new_format_is_read() -> None:
     (bytes([0x9B, 4]), "unknown length"),
 ])
 def test_what_is_no_key_is_told(content: bytes, told: str) -> None:
-    with pytest.raises(OpenPgpError, match=told):
+    with pytest.raises(ForjaError, match=told):
         fingerprints(content)
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_upset_the_reader(content: bytes) -> None:
-    with contextlib.suppress(OpenPgpError):
+    with contextlib.suppress(ForjaError):
         assert all(len(found) == 40 for found in fingerprints(content))
 
 
@@ -103,7 +105,7 @@ def test_a_key_is_checked(fingerprint: str, sha256: str, content: bytes, told: s
     if told is None:
         check_key(content, fingerprint, sha256, "http://x")
         return
-    with pytest.raises(RepositoryError, match=told):
+    with pytest.raises(ForjaError, match=told):
         check_key(content, fingerprint, sha256, "http://x")
 
 
@@ -142,7 +144,7 @@ def test_stanzas_of_the_repository_go(before: str, after: str | None) -> None:
 
 
 def test_a_stanza_with_several_repositories_is_a_persons_work() -> None:
-    with pytest.raises(RepositoryError, match=r"x\.sources names this repository and others"):
+    with pytest.raises(ForjaError, match=r"x\.sources names this repository and others"):
         without("x.sources", f"URIs: {URI} http://other.test/x\n".encode(), [URI])
 
 
@@ -178,18 +180,18 @@ def test_nothing_is_left_to_do_after_a_plan() -> None:
 # apt
 
 def test_refreshing_waits_for_the_lock_of_the_lists() -> None:
-    answers = [(100, "", "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7"), (0, "", "")]
+    answers = [Result(100, "", "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7"), Result(0, "", "")]
     asked, slept = list[list[str]](), list[float]()
 
-    def run(argv: list[str]) -> tuple[int, str, str]:
+    def run(argv: list[str]) -> Result:
         asked.append(argv)
         return answers[len(asked) - 1]
 
     apt.refresh(run, slept.append, "/etc/apt/sources.list.d/docker.sources")
     assert len(slept) == 1
     assert "Dir::Etc::sourcelist=/etc/apt/sources.list.d/docker.sources" in asked[0]
-    with pytest.raises(apt.AptError, match="NO_PUBKEY"):
-        apt.refresh(lambda _argv: (100, "Hit:1 x\n", "E: NO_PUBKEY 7\n"), slept.append)
+    with pytest.raises(ForjaError, match="NO_PUBKEY"):
+        apt.refresh(lambda _argv: Result(100, "Hit:1 x\n", "E: NO_PUBKEY 7\n"), slept.append)
 
 
 # The module
@@ -221,7 +223,7 @@ def test_module_puts_everything_back_when_apt_refuses(monkeypatch: pytest.Monkey
     def refresh(_run: Any, _sleep: Any, source: str) -> None:
         refreshes.append(source)
         if "broken" in Path(source).read_text():
-            raise apt.AptError("E: no Release file")
+            raise ForjaError("E: no Release file")
 
     def gather(repository: Repository) -> Files:
         return {str(path): apt_repository_read(path) for path in (tmp_path / "old.list", repository.key, repository.source)}

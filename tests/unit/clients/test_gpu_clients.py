@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.forja.clients import plan as clients
 from plugins.module_utils.forja.clients.control import CDI_FILE, Control
-from plugins.module_utils.forja.clients.plan import ALWAYS, CRI, DOCKER, UNIT, WHEN_BLOCKING, Client, ClientError, Known, Stop
+from plugins.module_utils.forja.clients.plan import ALWAYS, CRI, DOCKER, UNIT, WHEN_BLOCKING, Client, Known, Stop
+from plugins.module_utils.forja.host.errors import ForjaError
+from plugins.module_utils.forja.host.run import Result
 from plugins.modules import gpu_clients as module
 
 LONG = "0123456789ab" + "c" * 52
@@ -68,7 +70,7 @@ class FakeHost:
         self.dead: set[str] = set()  # does not start
         self.crashes: set[str] = set()  # starts, and ends at once
         self.die_at = -1
-        self.crictl: tuple[int, str, str] | None = None  # what it answers instead
+        self.crictl: Result | None = None  # what it answers instead
         self.programs = {"docker", "crictl"}
         self.files: set[str] = set()
 
@@ -86,27 +88,27 @@ class FakeHost:
     def now(self) -> float:
         return self.clock
 
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
+    def run(self, argv: list[str]) -> Result:
         words = [word for word in argv[1:] if not word.startswith("--")]
         if argv[0] == "systemctl" and words[0] == "show":
-            return 0, "\n\n".join(self.show(words[1:])), ""
+            return Result(0, "\n\n".join(self.show(words[1:])), "")
         if argv[0] == "journalctl":
-            return 0, "the journal says why", ""
+            return Result(0, "the journal says why", "")
         if argv[:2] == ["docker", "ps"]:
-            return 0, "".join(f"{key}\t{one['name']}\t{one['label']}\n" for key, one in self.docker.items() if one["up"]), ""
+            return Result(0, "".join(f"{key}\t{one['name']}\t{one['label']}\n" for key, one in self.docker.items() if one["up"]), "")
         if argv[:2] == ["docker", "inspect"]:
-            return 0, "".join(f"{key} {str(self.docker[key]['rm']).lower()}\n" for key in argv[4:]), ""
+            return Result(0, "".join(f"{key} {str(self.docker[key]['rm']).lower()}\n" for key in argv[4:]), "")
         if argv[:2] == ["crictl", "ps"]:
             if self.crictl:
                 return self.crictl
             records = [in_pod(key, one["name"]) for key, one in self.cri.items() if one["up"]]
-            return 0, json.dumps({"containers": records}, indent=2) + "\n", ""
+            return Result(0, json.dumps({"containers": records}, indent=2) + "\n", "")
         if len(self.order) == self.die_at:
             raise PowerCutError
         self.order.append(" ".join([argv[0], *words]))
         return self.change(argv[0], words)
 
-    def change(self, program: str, words: list[str]) -> tuple[int, str, str]:
+    def change(self, program: str, words: list[str]) -> Result:
         verb, name = words[0], words[-1]
         if program == "docker":
             self.docker[name]["up"] = verb == "start"
@@ -115,12 +117,12 @@ class FakeHost:
         elif program == "systemctl" and verb == "stop":
             self.stop(name)
         elif program == "systemctl" and name in self.dead:
-            return 1, "", "Job failed"
+            return Result(1, "", "Job failed")
         elif program == "systemctl" and name in self.units:
             self.units[name]["up"] = name not in self.crashes
             if name == "kubelet.service":
                 self.cri = {key + "2": dict(one, up=True) for key, one in self.cri.items()}
-        return 0, "", ""
+        return Result(0, "", "")
 
     def stop(self, name: str) -> None:
         if name in self.stubborn or not self.units[name]["up"]:
@@ -196,7 +198,7 @@ def test_labelled_containers(label: str, blocks: bool, stopped: list[tuple[str, 
 def test_a_container_that_would_be_gone_once_stopped(label: str, blocks: bool) -> None:
     host = FakeHost(slurmd=None)
     host.docker[LONG] = docker(label=label, rm=True)
-    with pytest.raises(ClientError, match=r"container web \(0123456789ab\) was started with --rm"):
+    with pytest.raises(ForjaError, match=r"container web \(0123456789ab\) was started with --rm"):
         planned(host, [blocker("docker-0123.scope", "docker:0123456789ab")] if blocks else [])
 
 
@@ -212,21 +214,22 @@ def test_pods_stop_behind_kubelet() -> None:
     host.cri[LONG] = {"name": "nvidia-device-plugin-ctr", "up": True}
     host.cri["f" * 64] = {"name": "somebody-else", "up": True}
     assert [step.client.name for step in planned(host, [])] == ["kubelet.service", "nvidia-device-plugin-ctr"]
-    with pytest.raises(ClientError, match="containerd:ffffffffffff"):
+    with pytest.raises(ForjaError, match="containerd:ffffffffffff"):
         planned(host, [blocker("cri-containerd-f.scope", "containerd:" + "f" * 12)])
 
 
 @pytest.mark.parametrize(("answer", "said"), [
-    ((1, "", "validate service connection: no such file\n"), "crictl does not tell: validate service connection: no such file. Nothing"),
-    ((1, "", ""), "exit status 1"),
-    ((0, "CONTAINER   IMAGE\n", ""), "cannot be understood"),
-    ((0, '{"containers": [{"id": "a"}]}', ""), "cannot be understood"),
+    (Result(1, "", "validate service connection: no such file\n"),
+     "crictl does not tell: validate service connection: no such file. Nothing"),
+    (Result(1, "", ""), "exit status 1"),
+    (Result(0, "CONTAINER   IMAGE\n", ""), "cannot be understood"),
+    (Result(0, '{"containers": [{"id": "a"}]}', ""), "cannot be understood"),
 ])
-def test_pods_that_crictl_does_not_tell(answer: tuple[int, str, str], said: str) -> None:
+def test_pods_that_crictl_does_not_tell(answer: Result, said: str) -> None:
     """Where kubelet runs, somebody there may use the GPUs; elsewhere crictl is a program that somebody left."""
     host = FakeHost(kubelet=None)
     host.crictl = answer
-    with pytest.raises(ClientError, match=re.escape(said)):
+    with pytest.raises(ForjaError, match=re.escape(said)):
         planned(host, [])
     assert host.order == []
     host.units["kubelet.service"]["up"] = False
@@ -236,7 +239,7 @@ def test_pods_that_crictl_does_not_tell(answer: tuple[int, str, str], said: str)
 def test_a_runtime_without_containers() -> None:
     host = FakeHost(kubelet=None)
     for empty in ('{"containers": []}', '{"containers": null}'):
-        host.crictl = (0, empty, "")
+        host.crictl = Result(0, empty, "")
         assert [step.client.name for step in planned(host, [])] == ["kubelet.service"]
 
 
@@ -245,7 +248,7 @@ def test_a_runtime_without_containers() -> None:
     blocker("ollama.service", "lxc:train"),
 ])
 def test_strangers_are_named_and_nothing_stops(record: dict[str, Any]) -> None:
-    with pytest.raises(ClientError, match=r"(?s)GPU 0: python3 train.py \(pid 4711.*Nothing was stopped"):
+    with pytest.raises(ForjaError, match=r"(?s)GPU 0: python3 train.py \(pid 4711.*Nothing was stopped"):
         planned(FakeHost(ollama=None), [blocker("ollama.service"), record])
 
 
@@ -429,7 +432,7 @@ def test_after_a_reboot_only_containers_are_started(tmp_path: Path) -> None:
 def test_a_note_that_cannot_be_read_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "note"
     path.write_text(content)
-    with pytest.raises(ClientError, match="Start what it names yourself"):
+    with pytest.raises(ForjaError, match="Start what it names yourself"):
         clients.read_note(str(path), "boot")
 
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from plugins.module_utils.forja.docker import engine as docker_engine
 from plugins.module_utils.forja.docker.config import (
     Config,
-    ConfigError,
     environment,
     expand,
     keys_of_flags,
@@ -30,6 +29,8 @@ from plugins.module_utils.forja.docker.config import (
 )
 from plugins.module_utils.forja.docker.engine import PREVIOUS, Engine, Unit, inspect, socket_of, validate, write_and_restart
 from plugins.module_utils.forja.host import atomic as atomic_file
+from plugins.module_utils.forja.host.errors import ForjaError
+from plugins.module_utils.forja.host.run import Result
 from plugins.modules import docker_daemon
 
 PATH = "/etc/docker/daemon.json"
@@ -120,7 +121,7 @@ def test_no_settings(content: bytes | None) -> None:
     (b'{"a": "\\ud800"}', r"not text in UTF-8"),
 ])
 def test_a_broken_file_is_told_with_its_place(content: bytes, told: str) -> None:
-    with pytest.raises(ConfigError, match=rf"(?s){told}.*kept as it is: repair it"):
+    with pytest.raises(ForjaError, match=rf"(?s){told}.*kept as it is: repair it"):
         parse(content, PATH)
 
 
@@ -162,7 +163,7 @@ def test_a_key_that_is_a_flag_is_refused(config: Config, words: list[str], named
     if named is None:
         refuse_conflicts(config, keys_of_flags(words), PATH)
         return
-    with pytest.raises(ConfigError, match=named):
+    with pytest.raises(ForjaError, match=named):
         refuse_conflicts(config, keys_of_flags(words), PATH)
 
 
@@ -175,7 +176,7 @@ def test_variables_of_the_unit_are_filled_in(tmp_path: Path) -> None:
         "ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// --log-level=${LEVEL} $DOCKER_OPTS $EMPTY"
         " ; ignore_errors=no ; start_time=[n/a] }\n"
     )
-    unit = inspect(lambda _argv: (0, shown, ""))
+    unit = inspect(lambda _argv: Result(0, shown, ""))
     argv = ["/usr/sbin/dockerd", "-H", "fd://", "--log-level=debug", "--log-driver=journald", "--label", "a=b"]
     assert unit == Unit(True, argv, "", at_boot=True)
     assert environment(defaults.read_text())["BROKEN"] == "'x"
@@ -189,7 +190,7 @@ def test_variables_of_the_unit_are_filled_in(tmp_path: Path) -> None:
     (0, "LoadState=loaded\nActiveState=failed\n", "does not run, so it is not restarted"),
 ])
 def test_an_engine_that_does_not_run_is_data(rc: int, out: str, note: str) -> None:
-    unit = inspect(lambda _argv: (rc, out, ""))
+    unit = inspect(lambda _argv: Result(rc, out, ""))
     assert not unit.active
     assert note in unit.note
 
@@ -211,14 +212,15 @@ def test_the_socket(config: Config, argv: list[str], socket: str) -> None:
     (127, "No such file or directory: 'dockerd'", "not installed"),
 ])
 def test_dockerd_validates_where_it_can(rc: int, told: str, note: str) -> None:
-    answer = validate(lambda _argv: (rc, "", told), "/tmp/draft.json", PATH)
+    answer = validate(lambda _argv: Result(rc, "", told), "/tmp/draft.json", PATH)
     assert note in answer
     assert bool(answer) == bool(note)
 
 
 def test_dockerd_is_quoted_when_it_refuses() -> None:
-    with pytest.raises(ConfigError, match=rf"file {PATH}: the following directives don't match") as raised:
-        validate(lambda _argv: (1, "", "file /tmp/d.json: the following directives don't match: http://u:s3cret@x"), "/tmp/d.json", PATH)
+    refusal = "file /tmp/d.json: the following directives don't match: http://u:s3cret@x"
+    with pytest.raises(ForjaError, match=rf"file {PATH}: the following directives don't match") as raised:
+        validate(lambda _argv: Result(1, "", refusal), "/tmp/d.json", PATH)
     assert "s3cret" not in str(raised.value)
 
 
@@ -234,16 +236,16 @@ class Machine:
     def config(self) -> Config:
         return parse(atomic_file.read(str(self.path)), str(self.path))
 
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
+    def run(self, argv: list[str]) -> Result:
         self.commands.append(" ".join(argv))
         if "restart" in argv:
             if self.never or "bad" in self.config():
                 self.starts_at = float("inf")
-                return 1, "", "Job for docker.service failed"
+                return Result(1, "", "Job for docker.service failed")
             self.starts_at, self.live_restore = self.time + self.slow, bool(self.config().get("live-restore"))
         if "reload" in argv:
             self.live_restore = bool(self.config().get("live-restore"))
-        return 0, "level=error msg=nonsense proxy=http://u:s3cret@x" if argv[0] == "journalctl" else "", ""
+        return Result(0, "level=error msg=nonsense proxy=http://u:s3cret@x" if argv[0] == "journalctl" else "", "")
 
     def ask(self, _socket: str, request: str) -> dict[str, Any] | None:
         if self.time < self.starts_at:
@@ -279,7 +281,7 @@ def test_an_engine_that_does_not_come_back_gets_its_file_back(path: Path, before
     if cut_off:  # the last run wrote the new file and was killed
         Path(str(path) + PREVIOUS).write_bytes(before or b"")
         path.write_bytes(b'{"bad": 1}')
-    with pytest.raises(ConfigError, match=r"(?s)did not come back.*previous file is back and the engine 26.1.5 runs.*nonsense") as raised:
+    with pytest.raises(ForjaError, match=r"(?s)did not come back.*previous file is back and the engine 26.1.5 runs.*nonsense") as raised:
         write_and_restart(Machine(path).engine, str(path), b'{"bad": 1}', 60, None)
     assert atomic_file.read(str(path)) == before
     assert not Path(str(path) + PREVIOUS).exists()
@@ -288,14 +290,14 @@ def test_an_engine_that_does_not_come_back_gets_its_file_back(path: Path, before
 
 def test_an_engine_that_is_too_slow_gets_its_file_back(path: Path) -> None:
     path.write_bytes(b"{}")
-    with pytest.raises(ConfigError, match=r"(?s)no answer on /run/docker.sock within 10 seconds.*does not start with it either"):
+    with pytest.raises(ForjaError, match=r"(?s)no answer on /run/docker.sock within 10 seconds.*does not start with it either"):
         write_and_restart(Machine(path, slow=100).engine, str(path), b'{"new": 1}', 10, None)
     assert path.read_bytes() == b"{}"
 
 
 def test_an_engine_that_is_down_anyway_is_told(path: Path) -> None:
     path.write_bytes(b"{}")
-    with pytest.raises(ConfigError, match="does not start with it either"):
+    with pytest.raises(ForjaError, match="does not start with it either"):
         write_and_restart(Machine(path, never=True).engine, str(path), b'{"new": 1}', 60, None)
     assert path.read_bytes() == b"{}"
 
@@ -341,7 +343,8 @@ def run_module(monkeypatch: pytest.MonkeyPatch, unit: Unit, **arguments: Any) ->
         raise ExitError
 
     monkeypatch.setattr(docker_daemon, "inspect", lambda _run: unit)
-    monkeypatch.setattr(docker_daemon, "validate", lambda _run, draft, path: docker_engine.validate(lambda _argv: (0, "", ""), draft, path))
+    monkeypatch.setattr(docker_daemon, "validate", lambda _run, draft, path: docker_engine.validate(
+        lambda _argv: Result(0, "", ""), draft, path))
     monkeypatch.setattr("plugins.modules.docker_daemon.AnsibleModule.exit_json", leave)
     monkeypatch.setattr("plugins.modules.docker_daemon.AnsibleModule.fail_json", lambda self, msg: leave(self, failed=True, msg=msg))
     with patch_module_args(arguments), pytest.raises(ExitError):

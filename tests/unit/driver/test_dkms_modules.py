@@ -10,8 +10,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils.forja.driver import dkms
-from plugins.module_utils.forja.driver.dkms import DkmsError, Source, apply, errors, gather, plan, steps
+from plugins.module_utils.forja.driver.dkms import Source, apply, errors, gather, plan, steps
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.files import HostFiles
+from plugins.module_utils.forja.host.run import Result
 from plugins.modules import dkms_modules
 
 TOLD = ["nv-pci.c:237:9: error: too few arguments", "make: *** [modules] Error 2"]
@@ -31,15 +33,15 @@ class Host:
             link.unlink(missing_ok=True)
             link.symlink_to(f"{version}/{kernel}/x86_64")
 
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
+    def run(self, argv: list[str]) -> Result:
         name, version, kernel = argv[3], argv[5], argv[7]
         if self.broken:
             log = self.root / name / version / "build/make.log"
             log.parent.mkdir(parents=True)
             log.write_text("\n".join(["  gcc -Werror=undef " + "x" * 3000, *TOLD]) + "\n")
-            return 10, "", "Error! Bad return status"
+            return Result(10, "", "Error! Bad return status")
         self.add(name, version, kernel)
-        return 0, "", ""
+        return Result(0, "", "")
 
 
 @pytest.mark.parametrize(("known", "kernels", "wanted"), [
@@ -73,7 +75,7 @@ def test_a_newer_version_whose_source_is_gone_does_not_count(tmp_path: Path) -> 
 def test_a_failed_build_tells_the_compilers_words(tmp_path: Path) -> None:
     host = Host(tmp_path, broken=True)
     host.add("nvidia", "550.163.01")
-    with pytest.raises(DkmsError, match="too few arguments\nmake: ..."):
+    with pytest.raises(ForjaError, match="too few arguments\nmake: ..."):
         apply(host.run, host.files, plan(gather(host.files, NAME), ["6.12"]))
     assert errors(host.files, Source("nvidia", "550.163.01", [])) == TOLD
 

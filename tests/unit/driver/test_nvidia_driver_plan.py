@@ -25,9 +25,11 @@ from plugins.module_utils.forja.driver import package_names as driver_packages
 from plugins.module_utils.forja.driver import setup as driver_setup
 from plugins.module_utils.forja.driver.plan import Decision, decide, remove, there, works
 from plugins.module_utils.forja.driver.report import reboot_reasons, summary
-from plugins.module_utils.forja.driver.rules import DriverError, Host, Wish
+from plugins.module_utils.forja.driver.rules import Host, Wish
 from plugins.module_utils.forja.facts import dpkg as packages
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.files import HostFiles
+from plugins.module_utils.forja.host.run import Result
 from plugins.modules import nvidia_driver_plan
 from tests.lab.machines import match
 
@@ -51,7 +53,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def outcome(facts: dict[str, Any], host: Host, wish: Wish = Wish()) -> str:  # noqa: B008  (a tuple, which nothing changes)
     try:
         plan = decide(facts, host, wish)
-    except DriverError as error:
+    except ForjaError as error:
         return "refused: " + str(error)
     return " ".join(str(part) for part in (plan.action, plan.source, plan.flavour, plan.branch) if part)
 
@@ -290,7 +292,7 @@ def test_no_module_that_the_kernel_would_refuse_comes_unasked(machines: dict[str
         facts = {**machines[name], "secure_boot": state}
         try:
             plan = decide(facts, host, GRID)
-        except DriverError:
+        except ForjaError:
             continue
         assert not (plan.action == "install" and plan.dkms)
 
@@ -307,7 +309,7 @@ def test_every_answer_is_a_decision_or_a_reason(machines: dict[str, Any], wish: 
     facts = machines[name]
     try:
         plan = decide(facts, host, wish)
-    except DriverError:
+    except ForjaError:
         return
     assert plan.reason
     kind = facts["recommended"]["driver"]
@@ -468,14 +470,14 @@ class Machine:
 
     def check_key(self, content: bytes, *_: str) -> None:
         if content != KEY:
-            raise apt_repository.RepositoryError("another key")
+            raise ForjaError("another key")
 
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
+    def run(self, argv: list[str]) -> Result:
         if argv[0] == "systemctl":
-            return (0 if argv[2] in self.enabled else 1), "", ""
+            return Result(0 if argv[2] in self.enabled else 1, "", "")
         fields = 3 if "Version" in argv[2] else 2
         rows = [f"{name} {told}".split() for name, told in self.packages.items() if not argv[3:] or name in argv[3:]]
-        return 0, "".join(" ".join(row[:fields]) + "\n" for row in rows), ""
+        return Result(0, "".join(" ".join(row[:fields]) + "\n" for row in rows), "")
 
     def steps(self) -> list[str]:
         return driver_setup.steps(self.run, self.files, self.decision, self.setup, "missing")

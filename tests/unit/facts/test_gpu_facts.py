@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from plugins.module_utils.forja.facts import azure, nvml
 from plugins.module_utils.forja.facts import survey as gpu_survey
 from plugins.module_utils.forja.host import deadline
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.files import HostFiles
 from plugins.module_utils.forja.nvml import access as nvml_access
 from plugins.modules import gpu_facts
@@ -367,7 +368,7 @@ def test_metadata_of_a_dead_service_is_a_problem(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize("endpoint", ["169.254.169.254", "", "http://[bad", "http://127.0.0.1:port", "gopher://127.0.0.1"])
 def test_metadata_of_no_address_is_a_problem(endpoint: str) -> None:
-    with pytest.raises(azure.AzureError):
+    with pytest.raises(ForjaError):
         azure.fetch(endpoint, 0.2)
 
 
@@ -385,7 +386,7 @@ def test_metadata_from_something_else(answer: bytes) -> None:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        with pytest.raises(azure.AzureError):
+        with pytest.raises(ForjaError):
             azure.fetch(f"http://127.0.0.1:{listening.getsockname()[1]}", 5)
         thread.join(5)
 

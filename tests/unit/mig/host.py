@@ -12,6 +12,7 @@ from typing import Any
 import pynvml
 
 from plugins.module_utils.forja.host.files import HostFiles
+from plugins.module_utils.forja.host.run import Result
 from plugins.module_utils.forja.mig.journal import Journal
 from plugins.module_utils.forja.mig.node import Node, Outcome, pictures
 from plugins.module_utils.forja.mig.nvml.gateway import Gateway
@@ -63,15 +64,15 @@ class Host:
         outcome = self.plan(source)
         return not (outcome.changed or outcome.reboot)
 
-    def run(self, argv: list[str]) -> tuple[int, str]:
+    def run(self, argv: list[str]) -> Result:
         """Stands for nvidia-smi, as far as it resets GPUs."""
         assert argv[:3] == ["nvidia-smi", "--gpu-reset", "-i"]
         self.resets.append(argv[3])
         try:
             self.sim.reset(argv[3].split(","))
         except SimulatorError as error:
-            return 255, str(error)
-        return 0, ""
+            return Result(255, "", str(error))
+        return Result(0, "", "")
 
     def state(self) -> list[Any]:
         """What the simulator holds, independent of our reading: modes, and instances with ids, placements and UUIDs."""

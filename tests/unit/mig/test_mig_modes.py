@@ -12,6 +12,7 @@ import pynvml
 import pytest
 
 from plugins.module_utils.forja.host.files import HostFiles
+from plugins.module_utils.forja.host.run import Result
 from plugins.module_utils.forja.mig.apply import ChangeError
 from plugins.module_utils.forja.mig.journal import Journal
 from plugins.module_utils.forja.mig.nvml import reset
@@ -99,7 +100,7 @@ def test_a_peer_that_would_be_reset_with_its_instances_stops_it(boot: Boot, tmp_
 def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     host = boot(A100)
 
-    def missing(_argv: list[str]) -> tuple[int, str]:
+    def missing(_argv: list[str]) -> Result:
         raise FileNotFoundError(2, "No such file or directory", "nvidia-smi")
 
     monkeypatch.setattr(host, "run", missing)
@@ -147,7 +148,7 @@ def test_a_reset_ends_with_us(monkeypatch: pytest.MonkeyPatch, stuck_smi: Path) 
 
 
 def test_what_a_reset_says_and_its_exit_code() -> None:
-    assert reset.run(["sh", "-c", "echo one; echo two >&2; exit 3"]) == (3, "one\ntwo\n")
+    assert reset.run(["sh", "-c", "echo one; echo two >&2; exit 3"]) == Result(3, "one\ntwo\n", "")
 
 
 def test_we_have_no_gpu_open_while_one_is_reset(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +158,7 @@ def test_we_have_no_gpu_open_while_one_is_reset(boot: Boot, monkeypatch: pytest.
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
     reset = host.run
 
-    def watched(argv: list[str]) -> tuple[int, str]:
+    def watched(argv: list[str]) -> Result:
         with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
             pynvml.nvmlDeviceGetCount()
         host.sim.calls(reset=True)
@@ -175,13 +176,13 @@ def test_a_gpu_that_a_reset_lost_is_not_taken_for_its_neighbour(boot: Boot, monk
     host = boot({**A100, "count": 2})
     second = host.sim.show()["gpus"][1]
 
-    def lost(argv: list[str]) -> tuple[int, str]:
+    def lost(argv: list[str]) -> Result:
         host.sim.boot({"gpus": [{**A100, "uuid": second["uuid"], "address": second["address"]}]}, os.geteuid())
         pynvml.nvmlInit()
         pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0), 1)
         pynvml.nvmlShutdown()
         host.changes()
-        return 0, ""
+        return Result(0, "", "")
 
     monkeypatch.setattr(host, "run", lost)
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)

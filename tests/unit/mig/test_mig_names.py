@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.mig.layout.names import BadNameError, Name, attributes, ci_name, compute_sizes, gi_name, parse
 from tests.unit.mig.cards import MODELS
 
@@ -37,7 +38,7 @@ def test_gi_name(slices: int, memory_mib: int, total: int, name: str) -> None:
 
 
 def test_a_gpu_without_memory_has_no_names() -> None:
-    with pytest.raises(ValueError, match="0 bytes"):
+    with pytest.raises(ForjaError, match="0 bytes"):
         gi_name(1, 1, 0)
 
 

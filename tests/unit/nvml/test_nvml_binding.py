@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.files import HostFiles
+from plugins.module_utils.forja.host.run import Result
 from plugins.module_utils.forja.nvml import access as nvml_access
 from plugins.module_utils.forja.nvml import binding as nvml_binding
-from plugins.module_utils.forja.nvml.binding import DISTRIBUTION, ENVIRONMENT, VENV, YAML, BindingError, State, comes_alone, plan
+from plugins.module_utils.forja.nvml.binding import DISTRIBUTION, ENVIRONMENT, VENV, YAML, State, comes_alone, plan
 from plugins.modules import nvml_binding as module
 
 WANTED = "nvidia-ml-py==13.615.71 --hash=sha256:95\n"
@@ -88,9 +90,9 @@ def test_pip_is_told_hashes_and_no_index(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(nvml_binding, "STAMP", str(tmp_path / "stamp"))
     asked: list[list[str]] = []
 
-    def run(argv: list[str]) -> tuple[int, str, str]:
+    def run(argv: list[str]) -> Result:
         asked.append(argv)
-        return 0, "", ""
+        return Result(0, "", "")
 
     nvml_binding.apply(run, [nvml_binding.Step(ENVIRONMENT, "")], WANTED)
     assert (tmp_path / "stamp").read_text() == WANTED
@@ -101,9 +103,9 @@ def test_pip_is_told_hashes_and_no_index(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_words_of_pip_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml_binding, "PRIVATE", str(tmp_path))
-    with pytest.raises(BindingError, match="(?s)pip install.*THESE PACKAGES DO NOT MATCH"):
+    with pytest.raises(ForjaError, match="(?s)pip install.*THESE PACKAGES DO NOT MATCH"):
         nvml_binding.apply(
-            lambda argv: (1, "", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES") if "pip" in argv else (0, "", ""),
+            lambda argv: Result(1, "", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES") if "pip" in argv else Result(0, "", ""),
             [nvml_binding.Step(ENVIRONMENT, "")], WANTED,
         )
 

@@ -24,10 +24,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.ollama import api as ollama_api
 from plugins.module_utils.forja.ollama import model as ollama
 from plugins.module_utils.forja.ollama.api import Client, Meter, read_items
-from plugins.module_utils.forja.ollama.model import Desired, Model, OllamaError, base_url, parse_name, plan, predict, read_desired, suggest
+from plugins.module_utils.forja.ollama.model import Desired, Model, base_url, parse_name, plan, predict, read_desired, suggest
 from plugins.modules import ollama_model
 from tests.unit.lab.ollama_server import Ollama, Registry, standin
 
@@ -87,7 +88,7 @@ def test_names_are_shown_as_ollama_lists_them(text: str, shown: str) -> None:
 ])
 def test_bad_names_are_refused_with_the_one_that_was_meant(text: str, meant: str | None) -> None:
     assert suggest(text) == meant
-    with pytest.raises(OllamaError, match="is not the name of a model") as error:
+    with pytest.raises(ForjaError, match="is not the name of a model") as error:
         parse_name(text)
     assert (f'Did you mean "{meant}"?' in str(error.value)) == (meant is not None)
 
@@ -96,7 +97,7 @@ def test_bad_names_are_refused_with_the_one_that_was_meant(text: str, meant: str
 def test_what_is_accepted_or_suggested_is_valid_to_ollama(text: str) -> None:
     try:
         name = parse_name(text)
-    except OllamaError:
+    except ForjaError:
         meant = suggest(text)
         assert meant is None or parse_name(meant)
     else:
@@ -112,7 +113,7 @@ def test_what_is_accepted_or_suggested_is_valid_to_ollama(text: str) -> None:
 ])
 def test_cloud_models_have_nothing_to_pull(name: str, cloud: bool) -> None:
     if cloud:
-        with pytest.raises(OllamaError, match="cloud model"):
+        with pytest.raises(ForjaError, match="cloud model"):
             read_desired(name, "present", None)
     else:
         assert read_desired(name, "present", None)
@@ -131,19 +132,19 @@ def test_host_takes_the_forms_of_ollama_host(text: str, url: str) -> None:
 
 @pytest.mark.parametrize("text", ["gpu 1", "gpu1:http", "gpu1:70000", "ftp://gpu1", "user@gpu1"])
 def test_other_hosts_are_refused(text: str) -> None:
-    with pytest.raises(OllamaError, match="is not an address"):
+    with pytest.raises(ForjaError, match="is not an address"):
         base_url(text)
 
 
 @pytest.mark.parametrize("text", ["a80c4f17acd5", "sha256:", "z" * 64, "a" * 65])
 def test_short_and_wrong_digests_are_refused(text: str) -> None:
-    with pytest.raises(OllamaError, match="not a sha256"):
+    with pytest.raises(ForjaError, match="not a sha256"):
         ollama.parse_digest(text)
 
 
 @pytest.mark.parametrize("state", ["latest", "absent"])
 def test_a_digest_goes_with_present_only(state: str) -> None:
-    with pytest.raises(OllamaError, match="state=present only"):
+    with pytest.raises(ForjaError, match="state=present only"):
         read_desired("llama3.2", state, DIGEST)
 
 
@@ -188,13 +189,13 @@ def test_stream_reads_lines_and_takes_a_cut_line_for_the_end() -> None:
     b"<!doctype html>\n", b"\xff\xfe\x00\n", b"[1]\n", b"7\n", b"[" * 60000 + b"\n", b"{" + b" " * 70000, b"x" * 70000 + b"\n",
 ])
 def test_stream_refuses_what_ollama_does_not_send(rubbish: bytes) -> None:
-    with pytest.raises(OllamaError, match="does not answer as Ollama does"):
+    with pytest.raises(ForjaError, match="does not answer as Ollama does"):
         items(rubbish)
 
 
 @given(st.binary(max_size=200))
 def test_stream_survives_any_bytes(data: bytes) -> None:
-    with contextlib.suppress(OllamaError):
+    with contextlib.suppress(ForjaError):
         assert all(isinstance(item, dict) for item in items(data))
 
 
@@ -240,7 +241,7 @@ def test_pull_goes_on_after_broken_connections_while_they_bring_something() -> N
 
 def test_pull_gives_up_when_broken_connections_bring_nothing() -> None:
     script = Script(*[[START, at(10)]] * 20)
-    with pytest.raises(OllamaError, match=r"broke 6 times without progress, at 10 B of 100 B"):
+    with pytest.raises(ForjaError, match=r"broke 6 times without progress, at 10 B of 100 B"):
         pull(script)
     assert script.calls == 6
 
@@ -253,16 +254,16 @@ def test_pull_gives_up_when_broken_connections_bring_nothing() -> None:
 ])
 def test_errors_within_the_stream_are_errors_with_advice(error: str, advice: str) -> None:
     script = Script([START, at(10), {"error": error}])
-    with pytest.raises(OllamaError, match=advice) as raised:
+    with pytest.raises(ForjaError, match=advice) as raised:
         pull(script)
     assert error in str(raised.value)
     assert script.calls == 1
 
 
 def test_only_success_as_the_last_word_is_success() -> None:
-    with pytest.raises(OllamaError, match="disk on fire"):
+    with pytest.raises(ForjaError, match="disk on fire"):
         pull(Script([START, *END, {"error": "disk on fire"}]))
-    with pytest.raises(OllamaError, match="ended at 'writing manifest'"):
+    with pytest.raises(ForjaError, match="ended at 'writing manifest'"):
         pull(Script(*[[START, *END[:2]]] * 9))
 
 
@@ -283,7 +284,7 @@ class Endless(io.RawIOBase):
 @pytest.mark.parametrize("line", [None, at(40)])
 def test_pull_gives_up_on_a_server_that_makes_no_progress(line: dict[str, Any] | None) -> None:
     start, answer = time.monotonic(), Endless(line)
-    with pytest.raises(OllamaError, match="no progress for 0 s.*What is there is kept"):
+    with pytest.raises(ForjaError, match="no progress for 0 s.*What is there is kept"):
         pull(lambda *_: answer, timeout=0.3)
     assert time.monotonic() - start < 3
     answer.gone.set()
@@ -328,14 +329,14 @@ def refuse(code: int, body: bytes) -> Callable[..., Any]:
     (Script(tags=b"[]"), "Another program listens there"),
 ])
 def test_what_else_answers_is_named(opener: Callable[..., Any], says: str) -> None:
-    with pytest.raises(OllamaError, match=says):
+    with pytest.raises(ForjaError, match=says):
         Client("http://127.0.0.1:11434", opener).find(parse_name("llama3.2"))
 
 
 def test_no_server_says_what_to_do() -> None:
     def opener(*_: Any) -> Any:
         raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
-    with pytest.raises(OllamaError, match=r"No Ollama server answers.*refused.*systemctl status ollama"):
+    with pytest.raises(ForjaError, match=r"No Ollama server answers.*refused.*systemctl status ollama"):
         Client("http://127.0.0.1:11434", opener).find(parse_name("llama3.2"))
 
 
@@ -437,11 +438,11 @@ def test_pull_pin_follow_and_delete(tmp_path: Path, registry: Registry) -> None:
 def test_a_wrong_digest_is_an_error_and_what_it_brought_goes_again(tmp_path: Path, registry: Registry) -> None:
     first = registry.publish("llama3.2:3b", 100_000)
     with standin(tmp_path, registry) as server:
-        with pytest.raises(OllamaError, match=f"found {first}, wanted {OTHER}.*found has been removed"):
+        with pytest.raises(ForjaError, match=f"found {first}, wanted {OTHER}.*found has been removed"):
             ensure(server, desired(OTHER))
         assert client(server).find(desired().name) is None
         ensure(server, desired())
-        with pytest.raises(OllamaError, match="was here before and is left as it is"):
+        with pytest.raises(ForjaError, match="was here before and is left as it is"):
             ensure(server, desired(OTHER))
         assert client(server).find(desired().name)
 
@@ -480,7 +481,7 @@ def test_a_registry_that_breaks_off_is_an_error_and_the_next_pull_goes_on(tmp_pa
     registry.publish("llama3.2:3b")
     with standin(tmp_path, registry) as server:
         registry.cut = 1_000_000
-        with pytest.raises(OllamaError, match="unexpected EOF"):
+        with pytest.raises(ForjaError, match="unexpected EOF"):
             ensure(server, desired())
         assert ensure(server, desired())
         assert registry.ranges == ["bytes=1000000-"]
@@ -490,7 +491,7 @@ def test_a_damaged_download_is_an_error_and_not_kept(tmp_path: Path, registry: R
     registry.publish("llama3.2:3b")
     registry.damage = True
     with standin(tmp_path, registry) as server:
-        with pytest.raises(OllamaError, match="digest mismatch.*run again"):
+        with pytest.raises(ForjaError, match="digest mismatch.*run again"):
             ensure(server, desired())
         assert not list((server.models / "blobs").iterdir())
         registry.damage = False

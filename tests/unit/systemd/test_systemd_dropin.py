@@ -17,16 +17,18 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugins.module_utils.forja.host.errors import ForjaError
+from plugins.module_utils.forja.host.run import Result, Run
 from plugins.module_utils.forja.systemd import dropin
 from plugins.module_utils.forja.systemd import paths as unit_paths
 from plugins.module_utils.forja.systemd import pending as dropin_debt
 from plugins.module_utils.forja.systemd import verify as unit_verify
-from plugins.module_utils.forja.systemd.dropin import DropinError, Found, Step, Want
+from plugins.module_utils.forja.systemd.dropin import Found, Step, Want
 from plugins.module_utils.forja.systemd.dropin_apply import Host, apply
-from plugins.module_utils.forja.systemd.manager import Clock, Manager, ManagerError, older_than, parse_show, property_of, trouble
+from plugins.module_utils.forja.systemd.manager import Clock, Manager, older_than, parse_show, property_of, trouble
 from plugins.module_utils.forja.systemd.overrides import overridden, warnings
 from plugins.module_utils.forja.systemd.paths import Place, drop_ins, fragment
-from plugins.module_utils.forja.systemd.unit_file import Entry, UnitFileError, parse
+from plugins.module_utils.forja.systemd.unit_file import Entry, parse
 from plugins.modules import systemd_dropin
 
 UNIT = "demo.service"
@@ -47,46 +49,46 @@ class FakeSystemd:
         folder = self.root / "etc/systemd/system" / (UNIT + ".d")
         return "".join(file.read_text(errors="replace") for file in sorted(folder.glob("*.conf")) if file.is_file())
 
-    def __call__(self, argv: list[str]) -> tuple[int, str, str]:
+    def __call__(self, argv: list[str]) -> Result:
         assert all(isinstance(word, str) for word in argv)
         self.calls.append(" ".join(argv))
         if argv[0] == "env":
             return self.analyze(argv)
         if argv[0] == "journalctl":
-            return 0, "demo: Nice is broken\n", ""
+            return Result(0, "demo: Nice is broken\n", "")
         verb = next(word for word in argv[1:] if not word.startswith("-"))
         verbs = {"show": self.show, "daemon-reload": self.reload, "reset-failed": self.reset, "try-restart": self.restart,
                  "restart": self.restart}
         return verbs[verb]()
 
-    def show(self) -> tuple[int, str, str]:
+    def show(self) -> Result:
         nice = re.findall("Nice=(.*)", self.loaded) or ["0"]
         properties = {"Id": UNIT, "LoadState": "loaded" if self.installed else "not-found", "Type": "simple", "Nice": nice[-1],
                       "ActiveState": self.state if self.installed else "inactive", "ConditionResult": "yes",
                       "NeedDaemonReload": "no" if self.loaded == self.settings() else "yes",
                       # Started at the end of days: only NeedDaemonReload makes it look old.
                       "InactiveExitTimestamp": "Sat 2200-01-01 00:00:00 UTC", "InactiveExitTimestampMonotonic": "9" * 15}
-        return 0, "".join(f"{name}={value}\n" for name, value in properties.items()), ""
+        return Result(0, "".join(f"{name}={value}\n" for name, value in properties.items()), "")
 
-    def reset(self) -> tuple[int, str, str]:
+    def reset(self) -> Result:
         self.state = "inactive" if self.state == "failed" else self.state
-        return 0, "", ""
+        return Result(0, "", "")
 
-    def reload(self) -> tuple[int, str, str]:
+    def reload(self) -> Result:
         self.loaded = self.settings()
-        return 0, "", ""
+        return Result(0, "", "")
 
-    def restart(self) -> tuple[int, str, str]:
+    def restart(self) -> Result:
         if self.state == "failed":
-            return 1, "", "Start request repeated too quickly."
+            return Result(1, "", "Start request repeated too quickly.")
         self.state = "failed" if "Nice=broken" in self.loaded else "active"
-        return 0, "", ""
+        return Result(0, "", "")
 
-    def analyze(self, argv: list[str]) -> tuple[int, str, str]:
+    def analyze(self, argv: list[str]) -> Result:
         [draft] = Path(argv[-1]).parent.glob("*.d/*forja.conf")
         said = [f"{draft}:{number}: Unknown key '{line}' in section [Service], ignoring."
                 for number, line in enumerate(draft.read_text().splitlines(), 1) if line.startswith(("Nope", "ForjaCanary"))]
-        return 0, "", "\n".join(said)
+        return Result(0, "", "\n".join(said))
 
     def called(self, verb: str) -> int:
         return sum(verb in call.split() for call in self.calls)
@@ -116,7 +118,7 @@ def write(root: Path, path: str, text: str = "[Service]\nNice=1\n") -> str:
     return str(file)
 
 
-def host_with(where: Place, run: Callable[[list[str]], tuple[int, str, str]]) -> Host:
+def host_with(where: Place, run: Run) -> Host:
     return Host(where, Manager(run, False, lambda _: None), os.rename, os.chmod)
 
 
@@ -154,7 +156,7 @@ def test_units(unit: str, place: Place) -> None:
 
 @pytest.mark.parametrize("unit", NO_UNITS)
 def test_what_is_no_unit(unit: str, place: Place) -> None:
-    with pytest.raises(UnitFileError, match="not the name of a unit"):
+    with pytest.raises(ForjaError, match="not the name of a unit"):
         want(place, unit=unit)
 
 
@@ -172,7 +174,7 @@ def test_what_is_no_unit(unit: str, place: Place) -> None:
     ],
 )
 def test_options_that_are_refused(options: dict[str, Any], message: str, place: Place) -> None:
-    with pytest.raises(UnitFileError, match=message):
+    with pytest.raises(ForjaError, match=message):
         want(place, **options)
 
 
@@ -354,7 +356,7 @@ def test_what_systemd_analyze_says_and_we_accept(said: list[str], said_without: 
 )
 def test_what_systemd_analyze_says_and_we_refuse(said: list[str], words: str, tmp_path: Path) -> None:
     path = "/etc/systemd/system/demo.service.d/forja.conf"
-    with pytest.raises(unit_verify.VerifyError, match=re.escape(words.format(path=path))):
+    with pytest.raises(ForjaError, match=re.escape(words.format(path=path))):
         unit_verify.verify(speaker(said, []), "systemd-analyze", UNIT, path, "[Service]\nNice=1\n", installed(tmp_path), False)
 
 
@@ -362,16 +364,16 @@ def installed(tmp_path: Path) -> str:
     return write(tmp_path, "demo.service", "[Service]\nExecStart=/bin/demo\n")
 
 
-def speaker(said: list[str], said_without: list[str]) -> Callable[[list[str]], tuple[int, str, str]]:
+def speaker(said: list[str], said_without: list[str]) -> Run:
     """systemd-analyze that says the one with our settings and the other without them."""
 
-    def run(argv: list[str]) -> tuple[int, str, str]:
+    def run(argv: list[str]) -> Result:
         unit = Path(argv[-1])
         draft = unit.parent / "demo.service.d/forja.conf"
         assert argv[1] == f"XDG_RUNTIME_DIR={unit.parent}"
         assert unit.read_text() == "[Service]\nExecStart=/bin/demo\n"
         assert draft.read_text().endswith("ForjaCanary=yes\n")
-        return 1, "", "\n".join(said if "Nice" in draft.read_text() else said_without).replace("{draft}", str(draft))
+        return Result(1, "", "\n".join(said if "Nice" in draft.read_text() else said_without).replace("{draft}", str(draft)))
 
     return run
 
@@ -379,10 +381,10 @@ def speaker(said: list[str], said_without: list[str]) -> Callable[[list[str]], t
 def test_a_unit_that_is_not_installed_is_verified_as_a_stub(tmp_path: Path) -> None:
     seen: dict[str, str] = {}
 
-    def run(argv: list[str]) -> tuple[int, str, str]:
+    def run(argv: list[str]) -> Result:
         scratch = Path(argv[-1]).parent
         seen.update({str(path.relative_to(scratch)): path.read_text() for path in scratch.rglob("*.*") if path.is_file()})
-        return 1, "", f"{scratch}/foo@.service.d/20-forja.conf:1: 'ForjaCanary'\nfoo@forja.service: no ExecStart. Refusing."
+        return Result(1, "", f"{scratch}/foo@.service.d/20-forja.conf:1: 'ForjaCanary'\nfoo@forja.service: no ExecStart. Refusing.")
 
     unit, path = "foo@.service", "/x/20-forja.conf"
     assert unit_verify.verify(run, "systemd-analyze", unit, path, "[Service]\n", None, True, ["/x/10-forja.conf"]) == []
@@ -391,7 +393,7 @@ def test_a_unit_that_is_not_installed_is_verified_as_a_stub(tmp_path: Path) -> N
 
 
 def test_without_systemd_analyze_a_note_says_so() -> None:
-    assert "not installed" in unit_verify.verify(lambda _: (0, "", ""), None, UNIT, "/x/forja.conf", "", None, False)[0]
+    assert "not installed" in unit_verify.verify(lambda _: Result(0, "", ""), None, UNIT, "/x/forja.conf", "", None, False)[0]
 
 
 # --- the running systemd -----------------------------------------------------------------------------------------------
@@ -536,7 +538,7 @@ def test_plan(found: Found, goal: Want, actions: list[str]) -> None:
     ],
 )
 def test_what_is_in_the_way(found: Found, goal: Want, message: str) -> None:
-    with pytest.raises(DropinError, match=message):
+    with pytest.raises(ForjaError, match=message):
         dropin.plan(found, goal, SYSTEM)
 
 
@@ -662,7 +664,7 @@ def test_a_unit_that_fails_gets_its_previous_settings_back(tmp_path: Path, place
     host = host_with(place, systemd)
     converge(host, want(place, {"Service": {"Nice": 1}}, restart=True))
     before = tree(tmp_path)
-    with pytest.raises(DropinError, match="(?s)failed after its restart.*Nice is broken.*are back; started with them: demo.service"):
+    with pytest.raises(ForjaError, match="(?s)failed after its restart.*Nice is broken.*are back; started with them: demo.service"):
         converge(host, want(place, {"Service": {"Nice": "broken"}}, order=20, restart=True))
     assert tree(tmp_path) == before
     assert systemd.state == "active"
@@ -671,7 +673,7 @@ def test_a_unit_that_fails_gets_its_previous_settings_back(tmp_path: Path, place
 
 
 def test_a_unit_that_fails_with_its_first_drop_in_has_none_afterwards(tmp_path: Path, place: Place, systemd: FakeSystemd) -> None:
-    with pytest.raises(DropinError):
+    with pytest.raises(ForjaError):
         converge(host_with(place, systemd), want(place, {"Service": {"Nice": "broken"}}, restart=True))
     assert tree(tmp_path) == {"etc/systemd": "", "etc/systemd/system": ""}
     assert systemd.state == "active"
@@ -685,7 +687,7 @@ def test_a_full_disk_changes_nothing_and_restarts_nothing(tmp_path: Path, place:
     def full(source: str, target: str) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(DropinError, match="could not rewrite .*forja.conf: No space left"):
+    with pytest.raises(ForjaError, match="could not rewrite .*forja.conf: No space left"):
         converge(host._replace(replace=full), want(place, {"Service": {"Nice": 2}}, restart=True))
     assert tree(tmp_path) == before
     assert not any("restart" in call or "reload" in call for call in systemd.calls[calls:])
@@ -694,13 +696,13 @@ def test_a_full_disk_changes_nothing_and_restarts_nothing(tmp_path: Path, place:
 def test_a_failing_reload_is_taken_back_without_a_restart(tmp_path: Path, place: Place, systemd: FakeSystemd) -> None:
     failing = [True]
 
-    def run(argv: list[str]) -> tuple[int, str, str]:
+    def run(argv: list[str]) -> Result:
         if "daemon-reload" in argv and failing:
             failing.clear()
-            return 1, "", "Failed to reload daemon: Transport endpoint is not connected"
+            return Result(1, "", "Failed to reload daemon: Transport endpoint is not connected")
         return systemd(argv)
 
-    with pytest.raises(DropinError, match="Transport endpoint"):
+    with pytest.raises(ForjaError, match="Transport endpoint"):
         converge(host_with(place, run), want(place, {"Service": {"Nice": 1}}, restart=True))
     assert not systemd.called("restart")
     assert not systemd.settings()
@@ -715,7 +717,7 @@ class PowerCutError(BaseException):
 def test_a_run_that_was_cut_off_is_made_up_for(verb: str, value: Any, tmp_path: Path, place: Place, systemd: FakeSystemd) -> None:
     host, goal = host_with(place, systemd), want(place, {"Service": {"Nice": value}}, restart=True)
 
-    def cut(argv: list[str]) -> tuple[int, str, str]:
+    def cut(argv: list[str]) -> Result:
         if verb in argv:
             raise PowerCutError
         return systemd(argv)
@@ -728,7 +730,7 @@ def test_a_run_that_was_cut_off_is_made_up_for(verb: str, value: Any, tmp_path: 
         assert converge(host, goal) == ["reload", "restart"]
         assert systemd.loaded == goal.text
     else:
-        with pytest.raises(DropinError, match="previous settings are back"):
+        with pytest.raises(ForjaError, match="previous settings are back"):
             converge(host, goal)
         assert not systemd.settings()
         assert systemd.state == "active"
@@ -736,10 +738,10 @@ def test_a_run_that_was_cut_off_is_made_up_for(verb: str, value: Any, tmp_path: 
 
 
 def test_a_restart_that_systemd_refuses_has_its_words(place: Place) -> None:
-    def run(argv: list[str]) -> tuple[int, str, str]:
-        return (1, "", "Job for demo.service failed.") if "try-restart" in argv else (0, "line\n", "")
+    def run(argv: list[str]) -> Result:
+        return Result(1, "", "Job for demo.service failed.") if "try-restart" in argv else Result(0, "line\n", "")
 
-    with pytest.raises(ManagerError, match="(?s)systemctl --user try-restart demo.service: Job for demo.service failed.*last lines:\nline"):
+    with pytest.raises(ForjaError, match="(?s)systemctl --user try-restart demo.service: Job for demo.service failed.*last lines:\nline"):
         Manager(run, True).restart([UNIT])
 
 
@@ -755,7 +757,7 @@ def test_what_lies_at_the_path_is_recognised(kind: str, place: Place, systemd: F
     else:
         path.symlink_to({"link": "elsewhere", "mask": "/dev/null"}[kind])
     assert dropin.gather(place, host_with(place, systemd).manager, goal).kind == kind
-    with pytest.raises(DropinError):
+    with pytest.raises(ForjaError):
         converge(host_with(place, systemd), goal)
 
 
@@ -788,7 +790,7 @@ def run_module(tmp_path: Path, systemd: FakeSystemd, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(systemd_dropin, "ROOT", str(tmp_path))
     monkeypatch.setattr(unit_paths, "place", lambda *words: real_place(*words)._replace(uid=os.getuid(), gid=os.getgid()))
     monkeypatch.setattr("plugins.module_utils.forja.systemd.manager.WATCH_SECONDS", 0)
-    monkeypatch.setattr(module, "run_command", lambda _, argv: systemd(argv))
+    monkeypatch.setattr(module, "run_command", lambda _, argv, **_environment: systemd(argv))
     monkeypatch.setattr(module, "get_bin_path", lambda _, name: name)
     monkeypatch.setattr(module, "exit_json", end)
     monkeypatch.setattr(module, "fail_json", lambda _, **result: end(_, failed=True, **result))

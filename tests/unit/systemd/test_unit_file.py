@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.systemd.semantics import meaning
 from plugins.module_utils.forja.systemd.unit_file import (
     Entry,
-    UnitFileError,
     assignments,
     entries_from,
     environment_entries,
@@ -69,7 +69,7 @@ def test_words(value: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize("value", ['"a', "a'", "a\\", r"\q", r"\x0", r"\x00", r"\U00110000"])
 def test_words_refuses_what_systemd_refuses(value: str) -> None:
-    with pytest.raises(UnitFileError):
+    with pytest.raises(ForjaError):
         words(value)
 
 
@@ -155,7 +155,7 @@ def test_values_of_settings(value: Any, lines: list[str]) -> None:
     ],
 )
 def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UnitFileError, match=message):
+    with pytest.raises(ForjaError, match=message):
         entries_from(settings)
 
 
@@ -174,7 +174,7 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> No
     ],
 )
 def test_variables_that_are_refused(variables: dict[str, Any], message: str) -> None:
-    with pytest.raises(UnitFileError, match=message):
+    with pytest.raises(ForjaError, match=message):
         environment_entries("Service", variables)
 
 

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What apt-get is asked, and how its answers are read. Shared by the modules that add repositories and packages."""
 
-from typing import Callable, List, Tuple
+from typing import Callable
 
-Run = Callable[[List[str]], Tuple[int, str, str]]
+from ..host.errors import ForjaError
+from ..host.run import Run
 
 # Machines that just booted run apt themselves (unattended-upgrades, cloud-init): wait for them.
 LOCK_SECONDS = 180
 APT_GET = ["apt-get", "--quiet", "--assume-yes", "--option", f"DPkg::Lock::Timeout={LOCK_SECONDS}"]
-
-
-class AptError(Exception):
-    """apt refused or failed; the message holds its words and what to do."""
 
 
 def refresh(run: Run, sleep: Callable[[float], None], source: str = "") -> None:
@@ -32,7 +29,15 @@ def refresh(run: Run, sleep: Callable[[float], None], source: str = "") -> None:
         if "/lists/lock" not in err:
             break
         sleep(3)
-    raise AptError(f"apt cannot refresh its lists: {complaints(out + err)}")
+    raise ForjaError(f"apt cannot refresh its lists: {complaints(out + err)}")
+
+
+def architecture(run: Run) -> str:
+    """Return the host's architecture as dpkg names it, such as amd64."""
+    rc, out, err = run(["dpkg", "--print-architecture"])
+    if rc != 0:
+        raise ForjaError(f"dpkg does not tell the architecture of this host, which must be Debian or of its family: {err.strip()}")
+    return out.strip()
 
 
 def complaints(output: str) -> str:

@@ -4,7 +4,8 @@
 from fnmatch import fnmatchcase
 from typing import List, NamedTuple, Set
 
-from .apt_get import AptError, Run
+from ..host.errors import ForjaError
+from ..host.run import Run
 
 
 class State(NamedTuple):
@@ -15,7 +16,7 @@ class State(NamedTuple):
 def gather(run: Run) -> State:
     rc, out, err = run(["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev}\n"])
     if rc != 0:
-        raise AptError(f"dpkg cannot tell what is installed: {err.strip()}")
+        raise ForjaError(f"dpkg cannot tell what is installed: {err.strip()}")
     rows = [line.split() for line in out.splitlines()]
     there = [(row[0], row[1]) for row in rows if len(row) == 2 and row[1][1:2] not in ("c", "n")]
     return State({name for name, _ in there}, {name for name, status in there if status[0] == "h"})
@@ -34,4 +35,4 @@ def apply(run: Run, names: List[str], hold: bool) -> None:
         return
     rc, out, err = run(["apt-mark", "hold" if hold else "unhold"] + names)
     if rc != 0:
-        raise AptError(f"apt-mark failed: {(err or out).strip()}")
+        raise ForjaError(f"apt-mark failed: {(err or out).strip()}")

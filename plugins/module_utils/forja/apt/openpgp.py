@@ -11,12 +11,10 @@ import re
 import struct
 from typing import Iterator, List, Tuple
 
+from ..host.errors import ForjaError
+
 ARMOR = re.compile(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL)
 PUBLIC_KEY, SECRET_KEY = 6, 5
-
-
-class OpenPgpError(Exception):
-    """Not a file of public keys that this module understands."""
 
 
 def fingerprints(content: bytes) -> List[str]:
@@ -24,13 +22,13 @@ def fingerprints(content: bytes) -> List[str]:
     found = []
     for tag, body in _packets(_binary(content)):
         if tag == SECRET_KEY:
-            raise OpenPgpError("it holds a secret key")
+            raise ForjaError("it holds a secret key")
         if tag == PUBLIC_KEY:
             if body[:1] != b"\x04":
-                raise OpenPgpError("it holds a key of version {}, only version 4 is understood".format(body[0] if body else "?"))
+                raise ForjaError("it holds a key of version {}, only version 4 is understood".format(body[0] if body else "?"))
             found.append(hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body).hexdigest().upper())  # noqa: S324 (the format's own)
     if not found:
-        raise OpenPgpError("it holds no public key")
+        raise ForjaError("it holds no public key")
     return found
 
 
@@ -46,7 +44,7 @@ def _binary(content: bytes) -> bytes:
         try:
             result += base64.b64decode(b"".join(line for line in body if not line.startswith(b"=")), validate=True)
         except binascii.Error as error:
-            raise OpenPgpError(f"its armor is damaged ({error})") from error
+            raise ForjaError(f"its armor is damaged ({error})") from error
     return result
 
 
@@ -56,19 +54,19 @@ def _packets(data: bytes) -> Iterator[Tuple[int, bytes]]:
         head = data[at]
         try:
             if not head & 0x80:
-                raise OpenPgpError("it is not an OpenPGP key file")
+                raise ForjaError("it is not an OpenPGP key file")
             if head & 0x40:
                 tag, (length, at) = head & 0x3F, _new_length(data, at + 1)
             else:
                 tag, kind = (head >> 2) & 0x0F, head & 0x03
                 if kind == 3:
-                    raise OpenPgpError("it holds a packet of unknown length")
+                    raise ForjaError("it holds a packet of unknown length")
                 size = 1 << kind
                 length, at = int.from_bytes(data[at + 1:at + 1 + size], "big"), at + 1 + size
         except IndexError:
-            raise OpenPgpError("it ends in the middle of a packet") from None
+            raise ForjaError("it ends in the middle of a packet") from None
         if at + length > len(data):
-            raise OpenPgpError("it ends in the middle of a packet")
+            raise ForjaError("it ends in the middle of a packet")
         yield tag, data[at:at + length]
         at += length
 
@@ -82,4 +80,4 @@ def _new_length(data: bytes, at: int) -> Tuple[int, int]:
         return ((first - 192) << 8) + data[at + 1] + 192, at + 2
     if first == 255:
         return int.from_bytes(data[at + 1:at + 5], "big"), at + 5
-    raise OpenPgpError("it holds a packet in parts, which no key file needs")
+    raise ForjaError("it holds a packet in parts, which no key file needs")

@@ -5,7 +5,9 @@ import fnmatch
 import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from .apt_get import APT_GET, AptError, Run, complaints, refresh
+from ..host.errors import ForjaError
+from ..host.run import Run
+from .apt_get import APT_GET, complaints, refresh
 
 INSTALL = APT_GET + [
     "--no-install-recommends",
@@ -35,6 +37,7 @@ class Plan(NamedTuple):
     remove: List[str]
     repair: bool
     halves: Tuple[str, ...] = ()  # of `remove` those that are half installed
+    held: List[str] = []  # what was to be removed, and because of which nothing is done
 
     @property
     def steps(self) -> List[str]:
@@ -46,7 +49,7 @@ class Plan(NamedTuple):
 def wanted(item: str) -> Wanted:
     name, _, version = item.partition("=")
     if not re.match(r"[a-z0-9][a-z0-9.+-]*[a-z0-9.+]$", name):  # apt takes NAME- for a removal
-        raise AptError(f"{item!r} is no name of a package, with or without =VERSION")
+        raise ForjaError(f"{item!r} is no name of a package, with or without =VERSION")
     return Wanted(name, version)
 
 
@@ -64,13 +67,16 @@ def gather(run: Run, names: List[str], updates: List[str]) -> State:
     return State(installed, bool(halves) or any(name.isdigit() for name in updates), tuple(halves))
 
 
-def plan(state: State, present: List[Wanted], absent: List[str]) -> Plan:
+def plan(state: State, present: List[Wanted], absent: List[str], hold_removals: bool = False) -> Plan:
+    """Plan nothing but `held` where `hold_removals` and something would be removed."""
     def fits(item: Wanted) -> bool:
         version = state.installed.get(item.name)
         return version is not None and (not item.version or fnmatch.fnmatchcase(version, item.version))
 
     halves = tuple(name for name in absent if name in state.halves)
     going = [name for name in absent if name in state.installed or name in halves]
+    if going and hold_removals:
+        return Plan([], [], False, (), going)
     return Plan([item for item in present if not fits(item)], going, state.interrupted, halves)
 
 
@@ -103,10 +109,10 @@ def transaction(run: Run, todo: Plan, versions: Dict[str, str], absent: List[str
     command = INSTALL + options + ["install"] + items + [name + "-" for name in todo.remove]
     rc, out, err = run(command + ["--simulate"])
     if rc != 0:
-        raise AptError(f"apt cannot do this: {complaints(out + err)}")
+        raise ForjaError(f"apt cannot do this: {complaints(out + err)}")
     unnamed = sorted(_removed(out) - set(absent))
     if unnamed:
-        raise AptError(
+        raise ForjaError(
             "apt would also remove {}, which nobody asked for: to {}. Remove that yourself if you can do without it, then run again. "
             "Nothing was changed.".format(", ".join(unnamed), ", ".join(todo.steps))
         )
@@ -130,7 +136,7 @@ def repair(run: Run, halves: Tuple[str, ...] = (), absent: Tuple[str, ...] = ())
         rc, out, err = run(command)
     if rc != 0 or removed:
         told = "apt would remove {}".format(", ".join(removed)) if removed else complaints(out + err)
-        raise AptError(f"dpkg was interrupted earlier, and this cannot be completed: {told}")
+        raise ForjaError(f"dpkg was interrupted earlier, and this cannot be completed: {told}")
 
 
 def apply(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str]) -> None:
@@ -149,7 +155,7 @@ def apply(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str
             versions, fresh = offered(run, todo.install), True
             missing = [item for item in todo.install if item.name not in versions]
         if missing:
-            raise AptError("apt knows no {}. Nothing was changed.".format(" and no ".join("=".join(filter(None, i)) for i in missing)))
+            raise ForjaError("apt knows no {}. Nothing was changed.".format(" and no ".join("=".join(filter(None, i)) for i in missing)))
         rc, out, err = run(transaction(run, todo, versions, absent))
         if rc == 0:
             return
@@ -158,7 +164,7 @@ def apply(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str
             break
         refresh(run, sleep)
         versions, fresh = offered(run, todo.install), True
-    raise AptError(f"apt failed: {complaints(out + err)}")
+    raise ForjaError(f"apt failed: {complaints(out + err)}")
 
 
 def unknown(run: Run, todo: Plan, absent: List[str]) -> Optional[str]:

@@ -10,16 +10,13 @@ import re
 from typing import Dict, List, NamedTuple, Optional, Set
 
 from ..host import atomic as atomic_file
-from .openpgp import OpenPgpError, fingerprints
+from ..host.errors import ForjaError
+from .openpgp import fingerprints
 
 Files = Dict[str, Optional[bytes]]
 
 # deb [arch=amd64 signed-by=/x] https://host/path suite component ...
 ONE_LINE = re.compile(r"\s*deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?(\S+)\s")
-
-
-class RepositoryError(Exception):
-    """The repository cannot be added; the message says what was found and what to do."""
 
 
 class Repository(NamedTuple):
@@ -48,19 +45,19 @@ def check_key(content: bytes, fingerprint: str, sha256: str, origin: str) -> Non
     """Raises unless the file holds the one key with this fingerprint, and is the one with this checksum (empty: any)."""
     digest = hashlib.sha256(content).hexdigest()
     if sha256 and digest != sha256.lower():
-        raise RepositoryError(
+        raise ForjaError(
             f"The key from {origin} has the SHA-256 {digest}, wanted is {sha256}. Nothing was changed. If the repository has a new key, "
             "check it and give its checksum and fingerprint."
         )
     try:
         found = sorted(set(fingerprints(content)))
-    except OpenPgpError as error:
-        raise RepositoryError(f"The file from {origin} is no key that can be trusted: {error}. Nothing was changed.") from error
+    except ForjaError as error:
+        raise ForjaError(f"The file from {origin} is no key that can be trusted: {error}. Nothing was changed.") from error
     if not content.lstrip().startswith(b"-----BEGIN PGP"):
-        raise RepositoryError(f"The key from {origin} is binary; apt wants it armored (gpg --enarmor) under a name in .asc.")
+        raise ForjaError(f"The key from {origin} is binary; apt wants it armored (gpg --enarmor) under a name in .asc.")
     wanted = normal_fingerprint(fingerprint)
     if found != [wanted]:
-        raise RepositoryError(
+        raise ForjaError(
             "The key from {} has the fingerprint {}, wanted is {}. Nothing was changed.".format(origin, " and ".join(found), wanted)
         )
 
@@ -68,7 +65,7 @@ def check_key(content: bytes, fingerprint: str, sha256: str, origin: str) -> Non
 def normal_fingerprint(fingerprint: str) -> str:
     normal = re.sub(r"\s+", "", fingerprint).upper()
     if not re.match(r"[0-9A-F]{40}$", normal):
-        raise RepositoryError(f"{fingerprint!r} is no fingerprint: 40 hexadecimal digits are wanted, a short id proves nothing.")
+        raise ForjaError(f"{fingerprint!r} is no fingerprint: 40 hexadecimal digits are wanted, a short id proves nothing.")
     return normal
 
 
@@ -116,7 +113,7 @@ def _without_stanzas(path: str, text: str, ours: Set[str]) -> Optional[bytes]:
             dropped += 1
             continue
         if uris & ours:
-            raise RepositoryError(
+            raise ForjaError(
                 "{} names this repository and others in one stanza; apt would find two keys for it. Take {} out of its URIs, "
                 "then run again. Nothing was changed.".format(path, " and ".join(sorted(uris & ours)))
             )

@@ -4,8 +4,10 @@
 import json
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ..systemd.manager import Manager, ManagerError, Run, parse_show, trouble
-from .plan import CRI, DOCKER, UNIT, Client, ClientError, Container, Host, Known, Stop, Unit
+from ..host.errors import ForjaError
+from ..host.run import Run
+from ..systemd.manager import Manager, parse_show, trouble
+from .plan import CRI, DOCKER, UNIT, Client, Container, Host, Known, Stop, Unit
 
 # What systemd stops together with a unit (in its source: the relations with the atom PROPAGATE_STOP).
 _DRAGS = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
@@ -42,7 +44,7 @@ class Control(NamedTuple):
         units = self._units(names)
         # Without kubelet there are no pods, and a crictl that is left over has nobody to ask.
         if why and KUBELET in units and units[KUBELET].running:
-            raise ClientError(f"{KUBELET} runs, but which containers are in its pods crictl does not tell: {why}. Nothing was stopped "
+            raise ForjaError(f"{KUBELET} runs, but which containers are in its pods crictl does not tell: {why}. Nothing was stopped "
                               "or changed."
                               " Most often runtime-endpoint is missing in /etc/crictl.yaml.")
         return Host(units, tuple(containers))
@@ -113,7 +115,7 @@ class Control(NamedTuple):
             else:
                 self._order(["systemctl", "stop", "--no-block", "--", client.name], client)
                 if not self._await(client.name, False):
-                    raise ClientError(self._said(f"{client.name} has not stopped within {self.timeout:g} s.", client.name))
+                    raise ForjaError(self._said(f"{client.name} has not stopped within {self.timeout:g} s.", client.name))
 
     def start(self, clients: Sequence[Client]) -> List[Tuple[Client, str]]:
         """Start them in this order, each when the one before is up; the answer is which have not come back, and why."""
@@ -121,7 +123,7 @@ class Control(NamedTuple):
         for client in clients:
             try:
                 self._start(client)
-            except (ClientError, ManagerError) as error:
+            except ForjaError as error:
                 failed.append((client, str(error)))
         bad = [client for client, _why in failed]
         watched = {one.name: one for one in clients if one.kind == UNIT and one not in bad}
@@ -144,7 +146,7 @@ class Control(NamedTuple):
         argv = ["systemctl", "restart", REFRESH_UNIT] if unit else ["nvidia-ctk", "cdi", "generate", "--output=" + CDI_FILE]
         rc, out, err = self.run(argv)
         if rc != 0:
-            raise ClientError(f"The CDI specification was not made anew: {' '.join(argv)}: {(err or out).strip()}")
+            raise ForjaError(f"The CDI specification was not made anew: {' '.join(argv)}: {(err or out).strip()}")
 
     def _start(self, client: Client) -> None:
         if client.kind == DOCKER:
@@ -153,19 +155,19 @@ class Control(NamedTuple):
             end = self.now() + self.timeout
             while not any(one.name == client.name for one in self._cri()[0]):
                 if self.now() > end:
-                    raise ClientError(f"kubelet has not started container {client.name} again within {self.timeout:g} s")
+                    raise ForjaError(f"kubelet has not started container {client.name} again within {self.timeout:g} s")
                 self.sleep(1)
         else:
             # A target would start everything that it wants, also what a person has stopped.
             mode = ["--job-mode=ignore-dependencies"] if client.name.endswith(".target") else []
             self._order(["systemctl", "start", "--no-block"] + mode + ["--", client.name], client)
             if not self._await(client.name, True):
-                raise ClientError(self._said(f"{client.name} has not started within {self.timeout:g} s.", client.name))
+                raise ForjaError(self._said(f"{client.name} has not started within {self.timeout:g} s.", client.name))
 
     def _order(self, argv: List[str], client: Client) -> None:
         rc, out, err = self.run(argv)
         if rc != 0:
-            raise ClientError(f"{client.words()}: {' '.join(argv)}: {(err or out).strip() or f'exit status {rc}'}")
+            raise ForjaError(f"{client.words()}: {' '.join(argv)}: {(err or out).strip() or f'exit status {rc}'}")
 
     def _await(self, name: str, up: bool) -> bool:
         """Whether a unit arrives at a state where nothing is under way any more."""

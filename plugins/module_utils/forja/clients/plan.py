@@ -10,16 +10,13 @@ import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..host import atomic as atomic_file
+from ..host.errors import ForjaError
 from ..mig.blockers import words
 
 NOTE = "/var/lib/forja/gpu-clients.json"
 VERSION = 1
 ALWAYS, WHEN_BLOCKING = "always", "when_blocking"
 UNIT, DOCKER, CRI = "unit", "docker", "cri"
-
-
-class ClientError(Exception):
-    """A client that cannot or may not be stopped, or that does not come back."""
 
 
 class Unit(NamedTuple):
@@ -79,7 +76,7 @@ def matching(known: Known, host: Host) -> List[str]:
 
 
 def plan_stop(host: Host, known: Sequence[Known], blockers: Sequence[Dict[str, Any]]) -> List[Stop]:
-    """What to stop, in this order. ClientError names the blockers that nobody here knows: then nothing may be stopped at all.
+    """What to stop, in this order. ForjaError names the blockers that nobody here knows: then nothing may be stopped at all.
 
     Labelled containers go first. They stop when they are in the way, or always where their label says so; the name of a unit as the
     label's value means that the unit runs the container, and is what to stop.
@@ -93,13 +90,13 @@ def plan_stop(host: Host, known: Sequence[Known], blockers: Sequence[Dict[str, A
         else:
             reasons.setdefault(client, f"it uses GPU {record['gpu']}")
     if foreign:
-        raise ClientError(refusal(foreign))
+        raise ForjaError(refusal(foreign))
     for container in host.containers:
         client = Client(container.kind, container.name, container.id)
         if container.kind == DOCKER and container.label == ALWAYS:
             reasons.setdefault(client, "its label says always")
         if client in reasons and not container.lasts:
-            raise ClientError(
+            raise ForjaError(
                 f"{client.words()} was started with --rm: once stopped it is gone, and nobody could start it again. Nothing was "
                 "stopped or changed. Stop"
                 " it yourself, make it anew without --rm, or where a unit runs it, let its label name that unit."
@@ -191,7 +188,7 @@ def read_note(path: str, boot_id: str) -> Optional[List[Client]]:
             raise ValueError(f"version {note['version']!r}")
         clients = [Client(*(str(part) for part in (one["kind"], one["name"], one["id"]))) for one in note["clients"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ClientError(
+        raise ForjaError(
             f"{path}, the note of what was stopped, cannot be understood ({error}). Start what it names yourself, then remove it."
         ) from error
     return [one for one in clients if one.kind == DOCKER or note.get("boot_id") == boot_id]

@@ -6,6 +6,8 @@ import re
 import shlex
 from typing import Any, Dict, Iterable, List, NamedTuple, NoReturn, Optional
 
+from ..host.errors import ForjaError
+
 Config = Dict[str, Any]
 
 # Where the key in daemon.json is not the long name of the flag (cmd/dockerd/config.go of the engine: "named options").
@@ -36,10 +38,6 @@ MERGED_BY_THE_ENGINE = {"runtimes"}
 CREDENTIALS = re.compile(r"//[^\s\"]*@")
 
 
-class ConfigError(Exception):
-    """The file cannot be managed; the message says what was found and what to do."""
-
-
 class Plan(NamedTuple):
     """What daemon.json says, what it will say, and the steps from one to the other (none: they mean the same)."""
 
@@ -62,13 +60,13 @@ def parse(content: Optional[bytes], path: str) -> Config:
         value = json.loads(text, parse_constant=no_number)
         render(value)
     except UnicodeError as error:
-        raise ConfigError(f"{path} is not text in UTF-8 ({error}). {what_to_do}") from error
+        raise ForjaError(f"{path} is not text in UTF-8 ({error}). {what_to_do}") from error
     except (ValueError, RecursionError) as error:
         where = f"line {error.lineno}, column {error.colno}: " if isinstance(error, json.JSONDecodeError) else ""
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise ConfigError(f"{path} is not valid JSON, {where}{reason}. {what_to_do}") from error
+        raise ForjaError(f"{path} is not valid JSON, {where}{reason}. {what_to_do}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds a JSON {type(value).__name__}, not an object {{...}}. {what_to_do}")
+        raise ForjaError(f"{path} holds a JSON {type(value).__name__}, not an object {{...}}. {what_to_do}")
     return value
 
 
@@ -173,7 +171,7 @@ def refuse_conflicts(config: Config, flags: Dict[str, str], path: str) -> None:
     both = sorted(keys & set(flags))
     if both:
         pairs = ", ".join(f"{key} is set both in {path} and by the flag {flags[key]} of docker.service" for key in both)
-        raise ConfigError(
+        raise ForjaError(
             f"{pairs}. The engine would not start. Remove the flag (`systemctl cat docker.service` and /etc/default/docker show where "
             "it stands) or the setting. Nothing was changed."
         )

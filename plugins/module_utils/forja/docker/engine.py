@@ -9,9 +9,10 @@ import socket
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..host import atomic as atomic_file
-from .config import Config, ConfigError, environment, expand, mask
+from ..host.errors import ForjaError
+from ..host.run import Run
+from .config import Config, environment, expand, mask
 
-Run = Callable[[List[str]], Tuple[int, str, str]]
 # (socket, path of the API) -> the answer; None where the engine does not answer.
 Ask = Callable[[str, str], Optional[Dict[str, Any]]]
 
@@ -83,7 +84,7 @@ def validate(run: Run, draft: str, path: str) -> str:
         return f"this dockerd is older than 23.0 and cannot validate {path} before it is live"
     if rc != 0:
         told = mask((out + err).replace(draft, path).strip())
-        raise ConfigError(f"dockerd refuses the new {path}, so it was not written: {told}")
+        raise ForjaError(f"dockerd refuses the new {path}, so it was not written: {told}")
     return ""
 
 
@@ -121,7 +122,7 @@ class Engine:
                 break
             self.sleep(0.5)
         reason = (out + err).strip() if rc not in (0, 124) else f"no answer on {self.socket} within {timeout} seconds"
-        raise ConfigError(reason)
+        raise ForjaError(reason)
 
     def take_live_restore(self, wanted: bool) -> str:
         """Has the engine that still runs adopt live-restore, for what becomes of the containers is decided when it stops.
@@ -163,15 +164,15 @@ def write_and_restart(engine: Engine, path: str, content: Optional[bytes], timeo
     note = "" if live_restore is None else engine.take_live_restore(live_restore)
     try:
         version = engine.restart(timeout)
-    except ConfigError as error:
+    except ForjaError as error:
         journal = engine.journal()
         atomic_file.replace(path, previous or None)
         try:
             outcome = f"The previous file is back and the engine {engine.restart(timeout)} runs with it."
-        except ConfigError as again:
+        except ForjaError as again:
             outcome = f"The previous file is back, but the engine does not start with it either ({again})."
         atomic_file.replace(path + PREVIOUS, None)
-        raise ConfigError(
+        raise ForjaError(
             f"The engine did not come back with the new {path}: {error}\n{outcome}\nLast lines of its journal:\n{journal}"
         ) from error
     atomic_file.replace(path + PREVIOUS, None)

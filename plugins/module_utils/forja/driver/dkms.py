@@ -4,17 +4,14 @@
 import re
 from typing import Dict, List, NamedTuple
 
-from ..apt.apt_get import Run
+from ..host.errors import ForjaError
 from ..host.files import HostFiles
+from ..host.run import Run
 
 TREE = "/var/lib/dkms"
 # What tells in a build's log why it failed; the commands around it are pages long.
 _TELLING = re.compile(r"\berror:|\*\*\*|^#.*exit code")
 LOG_LINES = 10
-
-
-class DkmsError(Exception):
-    """A module could not be built; the message holds the end of the build's log."""
 
 
 class Source(NamedTuple):
@@ -60,7 +57,7 @@ def apply(run: Run, files: HostFiles, todo: Dict[str, List[Source]]) -> None:
             if rc != 0:
                 told = errors(files, source) or (out + err).strip().splitlines()[-LOG_LINES:]
                 log = "\n".join(told)
-                raise DkmsError(f"DKMS cannot build {source.name} {source.version} for kernel {kernel}:\n{log}")
+                raise ForjaError(f"DKMS cannot build {source.name} {source.version} for kernel {kernel}:\n{log}")
 
 
 def errors(files: HostFiles, source: Source) -> List[str]:

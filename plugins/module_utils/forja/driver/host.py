@@ -5,11 +5,11 @@ import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ..apt.apt_get import Run
 from ..apt.packages import gather
 from ..facts import dpkg as packages
 from ..facts.kernels import kernels
 from ..host.files import HostFiles
+from ..host.run import Run
 from . import package_names as names
 from . import setup as driver_setup
 from .rules import Host

@@ -4,8 +4,9 @@
 from fnmatch import fnmatchcase
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ..host.errors import ForjaError
 from . import package_names as names
-from .rules import SUPPORTED, DriverError, Host, Wish, flavour_of, key_is_needed, newest_branch, refuse_branch, refuse_mixing
+from .rules import SUPPORTED, Host, Wish, flavour_of, key_is_needed, newest_branch, refuse_branch, refuse_mixing
 
 
 class Decision(NamedTuple):
@@ -27,7 +28,7 @@ class Decision(NamedTuple):
 
 
 def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
-    """Raises DriverError for what cannot be; returns what to do otherwise."""
+    """Raises ForjaError for what cannot be; returns what to do otherwise."""
     recommended, driver = facts["recommended"], facts["driver"]
     kind = recommended["driver"]
     if kind in ("none", "rocm"):
@@ -40,7 +41,7 @@ def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
             return keep
         try:  # What we set up stays complete: a new kernel gets its module, too.
             return _choose(facts, host, wish._replace(flavour=driver["flavour"] or "auto"))
-        except DriverError as error:
+        except ForjaError as error:
             return keep._replace(notes=[str(error)])
     return _choose(facts, host, wish)
 
@@ -48,7 +49,7 @@ def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
 def _choose(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     recommended, driver = facts["recommended"], facts["driver"]
     if host.version not in SUPPORTED.get(host.distribution, ()):
-        raise DriverError(f"{host.distribution} {host.version} is not among "
+        raise ForjaError(f"{host.distribution} {host.version} is not among "
                           f"{', '.join(f'{n} {v}' for n, vs in sorted(SUPPORTED.items()) for v in vs)}, for which this role knows the "
                           "driver's packages.")
     flavour = flavour_of(facts, wish)
@@ -62,7 +63,7 @@ def _choose(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
     fabric = names.fabric_manager("debian" if host.distribution == "Debian" and source == "distribution" else source, branch)
     if recommended["fabric_manager"] and not fabric:
         why = recommended["reasons"]["fabric_manager"]
-        raise DriverError(f"Debian has no fabric manager. {why} Choose nvidia_driver_source: nvidia.")
+        raise ForjaError(f"Debian has no fabric manager. {why} Choose nvidia_driver_source: nvidia.")
     choice = _packages(host, wish, source, flavour, branch)
     set_ = choice.set + (fabric if recommended["fabric_manager"] else [])
     pattern, version = _version(host, wish, choice.set, branch)
@@ -117,7 +118,7 @@ def _source_and_branch(facts: Dict[str, Any], host: Host, wish: Wish, flavour: s
     recommended, driver = facts["recommended"], facts["driver"]
     wanted = wish.version.split(".")[0]
     if recommended["driver"] == "grid" and wish.source not in ("auto", "grid"):
-        raise DriverError(f"{recommended['reasons']['driver']} Leave nvidia_driver_source at auto.")
+        raise ForjaError(f"{recommended['reasons']['driver']} Leave nvidia_driver_source at auto.")
     if recommended["driver"] == "grid" or wish.source == "grid":
         # What is installed stays, too.
         kept = driver["installed_version"] if driver["source"] == "run" and not wish.upgrade else None
@@ -137,14 +138,14 @@ def _source_and_branch(facts: Dict[str, Any], host: Host, wish: Wish, flavour: s
         if signed:
             return "distribution", signed[0]
         if source == "distribution":
-            raise DriverError(f"Ubuntu's archive has no signed module of R{branch} ({flavour}) for "
+            raise ForjaError(f"Ubuntu's archive has no signed module of R{branch} ({flavour}) for "
                               f"{', '.join(release for release, _h in host.kernels) or 'this kernel'}. Choose nvidia_driver_source: "
                               "nvidia.")
         return "nvidia", branch
     if source == "distribution":
         has = names.DEBIAN_BRANCH[host.version]
         if wanted and wanted != has:
-            raise DriverError(f"Debian {host.version} has R{has} and not R{wanted}. Choose nvidia_driver_source: nvidia.")
+            raise ForjaError(f"Debian {host.version} has R{has} and not R{wanted}. Choose nvidia_driver_source: nvidia.")
         return source, has
     return "nvidia", branch
 
@@ -162,7 +163,7 @@ def _headers(host: Host) -> Tuple[List[str], List[str]]:
     missing = [release for release, _there in host.kernels if not _can_build(host, release)]
     newest = host.kernels[-1][0]
     if newest in missing:
-        raise DriverError(f"apt has no linux-headers-{newest}, so the driver's module cannot be built for the newest kernel of this host. "
+        raise ForjaError(f"apt has no linux-headers-{newest}, so the driver's module cannot be built for the newest kernel of this host. "
                           "Install the archive's current kernel, reboot into it, then run again. Nothing was changed.")
     wanted = ["linux-headers-" + release for release, there in host.kernels if not there and release not in missing]
     # New kernels then come with their headers.
@@ -213,11 +214,11 @@ def _exact(version: str) -> Tuple[str, str]:
 
 def _grid(facts: Dict[str, Any], host: Host, wish: Wish, branch: str) -> Decision:
     if facts["secure_boot"] is not False and wish.secure_boot != "known_off":
-        raise DriverError("Microsoft's GRID driver for Linux needs Secure Boot off. Nothing was changed. Deallocate the VM and set "
+        raise ForjaError("Microsoft's GRID driver for Linux needs Secure Boot off. Nothing was changed. Deallocate the VM and set "
                           "`secureBootEnabled` of its security profile to false, then run again.")
     fitting = [release for release in wish.grid_releases if release == wish.version or release.split(".")[0] == branch]
     if not fitting:
-        raise DriverError(f"nvidia_driver_grid_releases has no release of R{branch}, only {', '.join(wish.grid_releases) or 'none'}. "
+        raise ForjaError(f"nvidia_driver_grid_releases has no release of R{branch}, only {', '.join(wish.grid_releases) or 'none'}. "
                           f"{facts['recommended']['reasons']['branch'] or ''} Add its version with address and SHA-256.")
     headers, notes = _headers(host)
     driver = facts["driver"]

@@ -5,14 +5,11 @@ import re
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ..facts.models import drivable, older_than
+from ..host.errors import ForjaError
 from . import package_names as names
 
 SUPPORTED = {"Debian": ("12", "13"), "Ubuntu": ("22.04", "24.04")}
 SPOKEN = {"distribution": "the distribution", "nvidia": "NVIDIA's repository", "grid": "Microsoft's GRID build"}
-
-
-class DriverError(Exception):
-    """The host cannot have the driver that is asked for; nothing was changed."""
 
 
 class Wish(NamedTuple):
@@ -48,10 +45,10 @@ def flavour_of(facts: Dict[str, Any], wish: Wish) -> str:
     gpus = drivable(facts["gpus"])
     for gpu in gpus:
         if wish.flavour == "open" and older_than(gpu["architecture"], "Turing"):
-            raise DriverError(f"{gpu['name']} is older than Turing: the open module does not drive it. "
+            raise ForjaError(f"{gpu['name']} is older than Turing: the open module does not drive it. "
                               "Leave nvidia_driver_flavour at auto.")
         if wish.flavour == "proprietary" and gpu["architecture"] and not older_than(gpu["architecture"], "Blackwell"):
-            raise DriverError(f"{gpu['name']} works with the open module only. Leave nvidia_driver_flavour at auto.")
+            raise ForjaError(f"{gpu['name']} works with the open module only. Leave nvidia_driver_flavour at auto.")
     if wish.flavour == "auto" and kind == "grid":
         return "proprietary" if any(older_than(gpu["architecture"], "Turing") for gpu in gpus) else "open"
     return str(kind if wish.flavour == "auto" else wish.flavour)
@@ -62,10 +59,10 @@ def refuse_mixing(driver: Dict[str, Any], source: str) -> None:
     if present == "run" and source == "grid":
         return
     if present == "run":
-        raise DriverError("The driver of this host came from a .run file, over which packages must not be installed. "
+        raise ForjaError("The driver of this host came from a .run file, over which packages must not be installed. "
                           "Remove it by `nvidia-uninstall`, then run again.")
     if present and source != present:
-        raise DriverError(f"The driver of this host is from {SPOKEN[present]}, asked for is one from {SPOKEN[source]}; sources are "
+        raise ForjaError(f"The driver of this host is from {SPOKEN[present]}, asked for is one from {SPOKEN[source]}; sources are "
                           "never mixed. Run once with "
                           "nvidia_driver_state: absent, then again.")
 
@@ -78,21 +75,21 @@ def newest_branch(facts: Dict[str, Any]) -> int:
 
 def refuse_branch(facts: Dict[str, Any], wish: Wish, source: str, flavour: str, branch: str) -> None:
     if not re.match(r"\d{3}$", branch):
-        raise DriverError(f"nvidia_driver_version is {wish.version!r}: a branch such as 595 or a version such as 595.71.05 is wanted.")
+        raise ForjaError(f"nvidia_driver_version is {wish.version!r}: a branch such as 595 or a version such as 595.71.05 is wanted.")
     if source == "grid":
         return  # the host's vGPU software sets the branch, NVIDIA's calendar does not
     for gpu in drivable(facts["gpus"]):
         first = names.FIRST_BRANCH.get(gpu["architecture"] or "", 0)
         if int(branch) < first:
-            raise DriverError(f"R{branch} does not know {gpu['name']} ({gpu['architecture']}), which needs R{first} or "
+            raise ForjaError(f"R{branch} does not know {gpu['name']} ({gpu['architecture']}), which needs R{first} or "
                               f"newer.{' Choose nvidia_driver_source: nvidia.' if source == 'distribution' else ''}")
     if flavour == "proprietary" and int(branch) > newest_branch(facts):
         why = "is the last for GPUs older than Turing" if newest_branch(facts) == 580 else "is the last with a proprietary module"
-        raise DriverError(f"R{newest_branch(facts)} {why}; R{branch} has none for this host.")
+        raise ForjaError(f"R{newest_branch(facts)} {why}; R{branch} has none for this host.")
     repaired = not wish.version and str(facts["driver"]["installed_version"]).split(".")[0] == branch
     if branch in names.ENDED and not wish.allow_ended and not repaired:
         other = f"Choose nvidia_driver_source: nvidia for R{facts['recommended']['branch']}. " if source == "distribution" else ""
-        raise DriverError(f"NVIDIA no longer maintains R{branch}. {other}Set nvidia_driver_allow_ended: true to have it all the same.")
+        raise ForjaError(f"NVIDIA no longer maintains R{branch}. {other}Set nvidia_driver_allow_ended: true to have it all the same.")
 
 
 def key_is_needed(facts: Dict[str, Any], host: Host, wish: Wish, prebuilt: bool) -> bool:
@@ -105,7 +102,7 @@ def key_is_needed(facts: Dict[str, Any], host: Host, wish: Wish, prebuilt: bool)
     if wish.secure_boot == "stage_mok":
         return True
     told = "Secure Boot is on" if state else "Whether Secure Boot is on cannot be told"
-    raise DriverError(
+    raise ForjaError(
         f"{told}, and a module that is built on this host is refused by the kernel until the firmware trusts the key that signed it. "
         "Nothing was changed. Either switch Secure Boot off in the firmware; or set nvidia_driver_secure_boot: stage_mok and "
         "nvidia_driver_mok_password, run, reboot, and at the console choose `Enroll MOK`, `Continue`, `Yes`, give that password, and "

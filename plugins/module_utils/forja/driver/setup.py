@@ -6,9 +6,10 @@ from typing import Any, Dict, List, NamedTuple
 from ..apt import hold as apt_hold
 from ..apt import packages as apt_packages
 from ..apt import repository as apt_repository
-from ..apt.apt_get import Run
 from ..host import atomic as atomic_file
+from ..host.errors import ForjaError
 from ..host.files import HostFiles
+from ..host.run import Run
 from ..systemd import dropin
 from ..systemd import paths as unit_paths
 from . import dkms
@@ -176,7 +177,7 @@ def _sources(decision: Decision, wanted: Wanted) -> List[str]:
     try:
         apt_repository.check_key(key or b"", wanted.repository["key_fingerprint"], wanted.repository["key_sha256"], repository.key)
         target = apt_repository.desired(current, repository, key or b"", wanted.repository["replaces"])
-    except apt_repository.RepositoryError:
+    except ForjaError:
         return ["add NVIDIA's repository"]
     return apt_repository.plan(current, target)
 

@@ -5,15 +5,12 @@ import json
 import re
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from ..host.errors import ForjaError
 from .azure_sizes import SIZES, Family
 
 # The oldest version that has every field read here; newer services still answer it.
 QUERY = "/metadata/instance/compute?api-version=2021-02-01&format=json"
 _GPU_FAMILY = re.compile(r"standard_(nc|ncc|nd|nv|ng)\d", re.I)
-
-
-class AzureError(Exception):
-    """The metadata service gave no answer that can be used."""
 
 
 def fetch(endpoint: str, timeout: float) -> str:
@@ -27,16 +24,16 @@ def fetch(endpoint: str, timeout: float) -> str:
         with opener.open(request, timeout=timeout) as answer:
             return str(answer.read(262144).decode("utf-8", "replace"))
     except (OSError, ValueError, http.client.HTTPException) as error:  # the last one: what answers speaks no HTTP
-        raise AzureError(f"the metadata service at {endpoint} did not answer within {timeout} s: {error}") from error
+        raise ForjaError(f"the metadata service at {endpoint} did not answer within {timeout} s: {error}") from error
 
 
 def record(ask: Callable[[], str]) -> Tuple[Dict[str, Any], List[str]]:
-    """The `azure` record and the problems found; `ask` returns the metadata or raises AzureError."""
+    """The `azure` record and the problems found; `ask` returns the metadata or raises ForjaError."""
     try:
         compute = json.loads(ask())
         if not isinstance(compute, dict):
             raise ValueError("no JSON object")
-    except (AzureError, ValueError, RecursionError) as error:
+    except (ForjaError, ValueError, RecursionError) as error:
         hint = f"The size of this Azure VM is not known ({error}); the driver is chosen from PCI alone, which cannot tell a vGPU."
         return _fields(None, None, None, None), [hint]
     size = str(compute.get("vmSize") or "") or None

@@ -9,14 +9,11 @@ from ctypes import byref, c_uint
 from typing import Any, Dict, List, Optional
 
 from ..host.deadline import call
+from ..host.errors import ForjaError
 from .pci import normal_address
 
 _UNKNOWN_CHILD = 0xFFFFFFFF  # what NVML writes for the instance ids of a process outside MIG
 _MAX_PROFILES = 32  # indexes of GPU instance profiles; NVML defines 18 today and answers INVALID_ARGUMENT past the last
-
-
-class NvmlError(Exception):
-    """NVML did not start; the message says why and what to do."""
 
 
 # What the NVML error codes that a broken driver gives mean for a person (nvml.h).
@@ -31,13 +28,13 @@ _ADVICE = {
 
 
 def read(nvml: Any) -> Dict[str, Any]:
-    """Everything at once: versions, and one record a GPU. Raises NvmlError when NVML does not start."""
+    """Everything at once: versions, and one record a GPU. Raises ForjaError when NVML does not start."""
     try:
         nvml.nvmlInit()
     except Exception as error:  # pynvml's own class, or AttributeError of a broken binding
         code = getattr(error, "value", None)
         advice = _ADVICE.get(code) if isinstance(code, int) else None
-        raise NvmlError(f"NVML does not start ({error}){': ' + advice if advice else ''}.") from error
+        raise ForjaError(f"NVML does not start ({error}){': ' + advice if advice else ''}.") from error
     try:
         cuda = _ask(nvml, "nvmlSystemGetCudaDriverVersion")
         count = _ask(nvml, "nvmlDeviceGetCount") or 0
@@ -61,17 +58,17 @@ def read(nvml: Any) -> Dict[str, Any]:
 
 
 def read_within(nvml: Any, seconds: float) -> Dict[str, Any]:
-    """read() in a child process, given up after `seconds`. Raises NvmlError or DeadlineError."""
+    """read() in a child process, given up after `seconds`. Raises ForjaError or DeadlineError."""
 
     def answer() -> Dict[str, Any]:
         try:
             return read(nvml)
-        except NvmlError as error:
+        except ForjaError as error:
             return {"broken": str(error)}
 
     told: Dict[str, Any] = call(answer, seconds)
     if "broken" in told:
-        raise NvmlError(told["broken"])
+        raise ForjaError(told["broken"])
     return told
 
 

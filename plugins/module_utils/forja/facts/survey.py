@@ -4,6 +4,7 @@
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ..host import deadline
+from ..host.errors import ForjaError
 from ..host.files import HostFiles
 from . import boot as boot_state
 from . import dpkg as packages
@@ -26,8 +27,8 @@ SUBSETS = ("platform", "gpus", "driver", "nvml", "holders", "recommended")
 class Means(NamedTuple):
     """What the survey may use besides files: each returns its answer or raises its own error.
 
-    `ask_nvml` returns what nvml.read returns, or raises NvmlError, DeadlineError or ChildError; None means that NVML is
-    not to be asked, for the reason in `no_nvml`. `ask_azure` returns the instance metadata's text or raises AzureError.
+    `ask_nvml` returns what nvml.read returns, or raises ForjaError, DeadlineError or ChildError; None means that NVML is
+    not to be asked, for the reason in `no_nvml`. `ask_azure` returns the instance metadata's text or raises ForjaError.
     """
 
     ask_azure: Callable[[], str]
@@ -165,15 +166,13 @@ def _ask_nvml(means: Means, gpus: List[Dict[str, Any]], kind: str, report: Calla
     nothing = {"driver_version": None, "nvml_version": None, "cuda_version": None}
     if means.ask_nvml is None:
         return dict(nothing, state="not_asked", reason=means.no_nvml)
-    from .nvml import NvmlError
-
     try:
         answer = means.ask_nvml()
     except deadline.DeadlineError as error:
         report("nvml_hangs", f"NVML gave no answer ({error}): the driver may be stuck, look at the kernel log for Xid and NVRM lines.")
         return dict(nothing, state="hangs", reason=str(error))
-    except (NvmlError, deadline.ChildError) as error:
-        sentence = str(error) if isinstance(error, NvmlError) else f"Asking NVML failed: {error}."
+    except ForjaError as error:
+        sentence = f"Asking NVML failed: {error}." if isinstance(error, deadline.ChildError) else str(error)
         report("nvml_broken", sentence)
         return dict(nothing, state="broken", reason=sentence)
     lost = _unlisted(gpus, answer["gpus"], kind) or [f"index {index}" for index in answer["lost"]]

@@ -8,12 +8,14 @@ import signal
 import time
 from typing import Any, Callable
 
+from .errors import ForjaError
 
-class DeadlineError(Exception):
+
+class DeadlineError(ForjaError):
     """The call did not answer in time."""
 
 
-class ChildError(Exception):
+class ChildError(ForjaError):
     """The call raised something, or its process died; the message says which."""
 
 

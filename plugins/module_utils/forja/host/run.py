@@ -17,15 +17,16 @@ class Result(NamedTuple):
 Run = Callable[[List[str]], Result]
 
 
-def module_run(module: Any) -> Run:
-    """Return a `Run` that uses the `run_command` of an AnsibleModule, in the locale C.
+def module_run(module: Any, **environment: str) -> Run:
+    """Return a `Run` that uses the `run_command` of an AnsibleModule, in the locale C and with `environment` on top.
 
     A program that is not installed is a result with the exit status NOT_FOUND, not an error.
     """
+    variables = dict(environment, LC_ALL="C")
 
     def run(argv: List[str]) -> Result:
         try:
-            return Result(*module.run_command(argv, handle_exceptions=False, environ_update={"LC_ALL": "C"}))
+            return Result(*module.run_command(argv, handle_exceptions=False, environ_update=variables))
         except OSError as error:
             return Result(NOT_FOUND, "", str(error))
 

@@ -5,6 +5,7 @@ import contextlib
 from functools import partial
 from typing import Any, Dict, List, NamedTuple, Sequence
 
+from ..host.errors import ForjaError
 from .blockers import blockers, words
 from .journal import Found, Journal, Left
 from .layout.card import Placement
@@ -17,7 +18,7 @@ from .steps import DISABLE, ENABLE, REMOVE_COMPUTE, REMOVE_INSTANCE, RESET, Step
 _MODE = (ENABLE, DISABLE, RESET)
 
 
-class BusyError(Exception):
+class BusyError(ForjaError):
     """Somebody uses what would go; nothing was changed. `blockers` has a record a process."""
 
     def __init__(self, found: List[Dict[str, Any]]) -> None:
@@ -27,7 +28,7 @@ class BusyError(Exception):
         )
 
 
-class ChangeError(Exception):
+class ChangeError(ForjaError):
     """The change failed. `restored` tells whether every GPU is again as it was found."""
 
     def __init__(self, message: str, restored: bool) -> None:
@@ -88,7 +89,7 @@ def _heard_or_not(say: Say) -> Say:
     return told
 
 
-class _NotThereError(Exception):
+class _NotThereError(ForjaError):
     """Everything answered well, and still it is not as wanted."""
 
 

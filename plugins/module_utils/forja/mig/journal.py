@@ -13,6 +13,7 @@ import os
 import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from ..host.errors import ForjaError
 from .layout.card import Compute, Instance, Placement
 
 STATE = "/var/lib/forja/mig"
@@ -20,7 +21,7 @@ VERSION = 2
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-class JournalError(Exception):
+class JournalError(ForjaError):
     """Another run is under way, or the note cannot be read or written."""
 
 

@@ -5,6 +5,7 @@ import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..host.files import HostFiles
+from ..host.run import Run
 from .apply import Means, carry_out
 from .blockers import blockers
 from .config import selection as config
@@ -15,7 +16,7 @@ from .layout import picture
 from .layout.card import Card, Gpu, Wanted
 from .layout.names import ci_name
 from .nvml.gateway import Gateway
-from .nvml.reset import Resets, Run
+from .nvml.reset import Resets
 from .plan import GpuPlan, PlanError, SilentDriverError, found, plan
 from .rollback import Say
 from .steps import DISABLE, ENABLE

@@ -3,6 +3,7 @@
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ..host.errors import ForjaError
 from .journal import Found, Left
 from .layout.card import Card, Compute, Gpu, Instance, Placement, Wanted
 from .layout.decision import Layout, NewCompute, NoLayout, untouched
@@ -11,7 +12,7 @@ from .nvml.reader import Reader
 from .steps import DISABLE, ENABLE, RESET, Step, back_to, clear, towards
 
 
-class PlanError(Exception):
+class PlanError(ForjaError):
     """What is wanted cannot be on this GPU; nothing was changed."""
 
 

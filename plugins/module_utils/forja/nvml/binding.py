@@ -8,9 +8,10 @@ import time
 from typing import List, NamedTuple, Optional
 
 from ..apt import packages as apt_packages
-from ..apt.apt_get import AptError, Run
 from ..host import atomic as atomic_file
+from ..host.errors import ForjaError
 from ..host.files import HostFiles
+from ..host.run import Run
 from .access import PRIVATE, interpreter_with_binding, private_interpreter
 
 PACKAGE = "python3-pynvml"
@@ -22,10 +23,6 @@ DISTRIBUTION, ENVIRONMENT, VENV, YAML, CLEAN = "distribution", "environment", "v
 _PACKAGES = {DISTRIBUTION: PACKAGE, VENV: "python3-venv", YAML: "python3-yaml"}
 # Of these, none may come or go for the sake of the binding: they are the driver's, whose sources are not to be mixed.
 _DRIVER = re.compile(r"(?:lib)?(?:nvidia|cuda|nvcuvid|nvoptix|glx-nvidia|xserver-xorg-video-nvidia)")
-
-
-class BindingError(Exception):
-    """The host cannot get pynvml."""
 
 
 class State(NamedTuple):
@@ -93,8 +90,8 @@ def _install(run: Run, name: str) -> None:
     state = apt_packages.gather(run, [name], os.listdir(folder) if os.path.isdir(folder) else [])
     try:
         apt_packages.apply(run, time.sleep, apt_packages.plan(state, [apt_packages.Wanted(name, "")], []), [])
-    except AptError as error:
-        raise BindingError(f"{name} cannot be installed: {error}") from error
+    except ForjaError as error:
+        raise ForjaError(f"{name} cannot be installed: {error}") from error
 
 
 def _environment(run: Run, requirement: str) -> None:
@@ -113,4 +110,4 @@ def _do(run: Run, argv: List[str]) -> None:
     rc, out, err = run(argv)
     if rc != 0:
         said = "\n".join((out + err).strip().splitlines()[-10:])
-        raise BindingError(f"No Python of this host has pynvml, and it could not be given one. {' '.join(argv)}:\n{said}")
+        raise ForjaError(f"No Python of this host has pynvml, and it could not be given one. {' '.join(argv)}:\n{said}")

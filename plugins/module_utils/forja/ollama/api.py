@@ -12,7 +12,8 @@ import time
 import urllib.error
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from .model import Desired, Model, ModelName, OllamaError, parse_digest, plan
+from ..host.errors import ForjaError
+from .model import Desired, Model, ModelName, parse_digest, plan
 
 MAX_LINE = 64 * 1024  # a line of a pull is some 200 bytes
 MAX_ANSWER = 64 * 1024 * 1024
@@ -22,7 +23,7 @@ VERIFY_RATE = 20 * 1000 * 1000  # bytes/s at which a slow disk (an SD card) read
 Item = Dict[str, Any]
 
 
-class DroppedError(Exception):
+class DroppedError(ForjaError):
     """The connection of a pull broke; Ollama keeps what it has downloaded."""
 
 
@@ -47,7 +48,7 @@ def read_items(readline: Callable[[int], bytes], url: str) -> Iterator[Item]:
         if isinstance(item, dict) and len(line) <= MAX_LINE:
             yield item
         elif line.endswith(b"\n") or len(line) > MAX_LINE:
-            raise OllamaError(not_ollama(url, line))
+            raise ForjaError(not_ollama(url, line))
 
 
 def not_ollama(url: str, answer: bytes) -> str:
@@ -111,13 +112,13 @@ class Client:
         except urllib.error.HTTPError as error:
             text = error.read(MAX_LINE)
             if error.code == 403:
-                raise OllamaError(f"{url} answered 403 Forbidden. An Ollama that listens on loopback answers only to local host names: use "
+                raise ForjaError(f"{url} answered 403 Forbidden. An Ollama that listens on loopback answers only to local host names: use "
                                   'host 127.0.0.1:11434, or let the proxy before it send "Host: localhost:11434".') from None
             try:
                 message = str(json.loads(text.decode("utf-8"))["error"])
             except (ValueError, KeyError, TypeError):
-                raise OllamaError(f"{not_ollama(url, text)} (status {error.code})") from None
-            raise OllamaError(explain((body or {}).get("model"), message) if path == "/api/pull" else f"{url}: {message}") from None
+                raise ForjaError(f"{not_ollama(url, text)} (status {error.code})") from None
+            raise ForjaError(explain((body or {}).get("model"), message) if path == "/api/pull" else f"{url}: {message}") from None
 
     def _call(self, method: str, path: str, body: Optional[Item], timeout: float) -> bytes:
         try:
@@ -127,7 +128,7 @@ class Client:
             finally:
                 response.close()
         except (OSError, http.client.HTTPException) as error:
-            raise OllamaError(f"No Ollama server answers at {self.base}: {getattr(error, 'reason', error)}. Start it (systemctl status "
+            raise ForjaError(f"No Ollama server answers at {self.base}: {getattr(error, 'reason', error)}. Start it (systemctl status "
                               "ollama and journalctl -u ollama say why it does not run) or set the option host.") from None
 
     def find(self, name: ModelName) -> Optional[Model]:
@@ -139,7 +140,7 @@ class Client:
                     return Model(entry["name"], parse_digest(entry["digest"]), int(entry["size"]), str(entry.get("modified_at", "")),
                                  entry.get("details") or {})
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise OllamaError(not_ollama(self.base + "/api/tags", answer)) from None
+            raise ForjaError(not_ollama(self.base + "/api/tags", answer)) from None
         return None
 
     def delete(self, model: str) -> None:
@@ -159,7 +160,7 @@ class Client:
             except DroppedError as error:
                 drops, best = 1 if meter.completed > best else drops + 1, max(best, meter.completed)
                 if drops > DROPS:
-                    raise OllamaError(explain(model, f"the connection to {self.base} broke {drops} times without progress, at "
+                    raise ForjaError(explain(model, f"the connection to {self.base} broke {drops} times without progress, at "
                                               f"{human(meter.completed)} of {human(meter.total)}: {error}")) from None
                 self.sleep(drops)
 
@@ -184,12 +185,12 @@ class Client:
                 if event is None:
                     raise DroppedError(f"the answer ended at '{meter.status}'")
                 if "error" in event:
-                    raise OllamaError(explain(model, str(event["error"])))
+                    raise ForjaError(explain(model, str(event["error"])))
                 now = self.clock()
                 if event and meter.take(event):
                     moved = now
                 elif now - moved >= patience:
-                    raise OllamaError(explain(model, f"no progress for {patience:.0f} s at '{meter.status}', with "
+                    raise ForjaError(explain(model, f"no progress for {patience:.0f} s at '{meter.status}', with "
                                               f"{human(meter.completed)} of {human(meter.total)}") + " What is there is kept. "
                                       "journalctl -u ollama tells of the way to the registry; the option timeout gives it more time.")
                 if end is not None and now >= end and event.get("digest") and meter.pulled and beyond < meter.completed < meter.total:
@@ -209,7 +210,7 @@ class Client:
             finally:
                 response.close()
             events.put(None)
-        except OllamaError as error:
+        except ForjaError as error:
             events.put(error)
         except (OSError, ValueError, http.client.HTTPException) as error:
             events.put(DroppedError(str(getattr(error, "reason", error))))
@@ -220,15 +221,14 @@ def apply(client: Client, before: Optional[Model], desired: Desired) -> Optional
     if before and desired.state == "absent":
         client.delete(before.name)
     after = client.find(desired.name)
-    steps = plan(after, desired._replace(state="present" if desired.state == "latest" else desired.state))
-    if not steps:
+    if not plan(after, desired, pulled=True):
         return after
     if after is None or desired.digest is None:
-        raise OllamaError(f"Ollama reports success, yet afterwards {desired.name} is {'there' if after else 'missing'}: something else "
+        raise ForjaError(f"Ollama reports success, yet afterwards {desired.name} is {'there' if after else 'missing'}: something else "
                           "changes its models at the same time.")
     was_there = before is not None and before.digest == after.digest
     if not was_there:
         client.delete(after.name)
-    raise OllamaError(f"{desired.name} has another digest than wanted: found {after.digest}, wanted {desired.digest}. The registry's tag "
+    raise ForjaError(f"{desired.name} has another digest than wanted: found {after.digest}, wanted {desired.digest}. The registry's tag "
                       "has moved, or the digest is another model's. Set digest to the one found if that is the model you want. The model "
                       + ("was here before and is left as it is." if was_there else "found has been removed from the host again."))

@@ -7,11 +7,9 @@ Sources: Ollama 0.32 (types/model/name.go, envconfig/config.go).
 import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from ..host.errors import ForjaError
+
 DEFAULT_HOST = "registry.ollama.ai"
-
-
-class OllamaError(Exception):
-    """Says what was found, what was wanted and what to do."""
 
 
 class ModelName(NamedTuple):
@@ -80,7 +78,7 @@ def parse_name(text: str) -> ModelName:
     more = f'Did you mean "{hint}"?' if hint else "https://ollama.com/library lists the names."
     if "@sha256:" in text:
         more += " A digest goes into the option digest."
-    raise OllamaError(f'"{text}" is not the name of a model. A name is [host/][namespace/]model[:tag], without spaces, and names of '
+    raise ForjaError(f'"{text}" is not the name of a model. A name is [host/][namespace/]model[:tag], without spaces, and names of '
                       f"Ollama's library are in lower case. {more}")
 
 
@@ -89,7 +87,7 @@ def parse_digest(text: str) -> str:
     digest = text.strip().lower()
     digest = digest[7:] if digest.startswith("sha256:") else digest
     if not re.match(r"[0-9a-f]{64}\Z", digest):
-        raise OllamaError(f'The digest "{text}" is not a sha256: found {len(digest)} characters, wanted 64 hexadecimal digits. '
+        raise ForjaError(f'The digest "{text}" is not a sha256: found {len(digest)} characters, wanted 64 hexadecimal digits. '
                           'The short one of "ollama list" is not enough, /api/tags has the whole one.')
     return digest
 
@@ -100,7 +98,7 @@ def base_url(text: str) -> str:
     rest, _, path = rest.partition("/")
     match = re.match(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|[A-Za-z0-9._-]*)(?::(\d{1,5}))?\Z", rest)
     if not match or scheme not in ("", "http", "https") or int(match.group(2) or 0) > 65535:
-        raise OllamaError(f'The host "{text}" is not an address. Wanted: host, host:port or http://host:port.')
+        raise ForjaError(f'The host "{text}" is not an address. Wanted: host, host:port or http://host:port.')
     host = match.group(1).strip("[]")
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (where such a server is reached)
     host = f"[{host}]" if ":" in host else host
@@ -125,19 +123,19 @@ class Desired(NamedTuple):
 def read_desired(name: str, state: str, digest: Optional[str]) -> Desired:
     desired = Desired(parse_name(name), state, parse_digest(digest) if digest else None)
     if desired.digest and state != "present":
-        raise OllamaError(f"A digest fixes what the model must be, state={state} does not: use digest with state=present only.")
+        raise ForjaError(f"A digest fixes what the model must be, state={state} does not: use digest with state=present only.")
     if desired.name.is_cloud and state != "absent":
-        raise OllamaError(f"{name} is a cloud model: it runs on ollama.com and has no weights that could be on this host. Name a model "
+        raise ForjaError(f"{name} is a cloud model: it runs on ollama.com and has no weights that could be on this host. Name a model "
                           "with weights (such as llama3.2:3b), or use the cloud model through an account without installing it.")
     return desired
 
 
-def plan(current: Optional[Model], desired: Desired) -> List[str]:
-    """What to do: nothing, ["pull"] or ["delete"]. `latest` always asks the registry, and only a pull can do that."""
+def plan(current: Optional[Model], desired: Desired, pulled: bool = False) -> List[str]:
+    """Plan nothing, ["pull"] or ["delete"]. `latest` always asks the registry, unless the model was `pulled` just now."""
     if desired.state == "absent":
         return ["delete"] if current else []
     fits = current is not None and desired.digest in (None, current.digest)
-    return [] if fits and desired.state == "present" else ["pull"]
+    return [] if fits and (desired.state == "present" or pulled) else ["pull"]
 
 
 def predict(current: Optional[Model], desired: Desired) -> Optional[Model]:

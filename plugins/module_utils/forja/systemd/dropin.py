@@ -5,6 +5,7 @@ import os
 import re
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
+from ..host.errors import ForjaError
 from . import paths as unit_paths
 from . import pending as dropin_debt
 from . import semantics as unit_meaning
@@ -17,10 +18,6 @@ MODE = 0o644
 _FILE_NAME = re.compile(r"[A-Za-z0-9_@:-][A-Za-z0-9_.@:-]*\Z")
 _MARK = "Written by Forja (systemd_dropin, name: {})"  # the start of the first line tells our files from those of others
 _EXEC_SECTIONS = {"service": "Service", "socket": "Socket", "mount": "Mount", "swap": "Swap"}  # types that start programs
-
-
-class DropinError(Exception):
-    """Nothing was changed, or what was changed is taken back; the message says what was found and what to do."""
 
 
 class Want(NamedTuple):
@@ -66,18 +63,18 @@ class Step(NamedTuple):
 
 def want(where: Place, unit: str, name: str, order: Optional[int], settings: Mapping[str, Any], environment: Mapping[str, Any],
          present: bool, reload: bool, restart: bool) -> Want:
-    """Checks the parameters; UnitFileError says what is wrong with them."""
+    """Checks the parameters; ForjaError says what is wrong with them."""
     unit_paths.check_unit(unit)
     if not _FILE_NAME.match(name) or name.endswith(".conf"):
-        raise unit_file.UnitFileError(f"name: {name!r} does not do; write letters, digits and _.@:-, without the ending .conf")
+        raise ForjaError(f"name: {name!r} does not do; write letters, digits and _.@:-, without the ending .conf")
     if order is not None and not 0 <= order <= 99:
-        raise unit_file.UnitFileError(f"order: {order} is not between 0 and 99")
+        raise ForjaError(f"order: {order} is not between 0 and 99")
     if restart and not reload:
-        raise unit_file.UnitFileError("restart: changed needs reload: true, a unit restarted without a reload runs with its old settings")
+        raise ForjaError("restart: changed needs reload: true, a unit restarted without a reload runs with its old settings")
     entries, booleans = unit_file.entries_from(settings)
     kind = unit.rpartition(".")[2]
     if environment and kind not in _EXEC_SECTIONS:
-        raise unit_file.UnitFileError("environment: a .{} unit starts no program, only a {} does".format(kind, ", ".join(_EXEC_SECTIONS)))
+        raise ForjaError("environment: a .{} unit starts no program, only a {} does".format(kind, ", ".join(_EXEC_SECTIONS)))
     entries += unit_file.environment_entries(_EXEC_SECTIONS.get(kind, ""), environment)
     file_name = "{}{}.conf".format("" if order is None else f"{order:02d}-", name)
     path = f"{where.config}/{unit}.d/{file_name}"
@@ -115,7 +112,7 @@ def gather(place: Place, manager: Manager, goal: Want) -> Found:
 
 
 def plan(found: Found, goal: Want, place: Place) -> List[Step]:
-    """The steps from what is there to what is wanted; none if it means the same already. DropinError if something is in the way."""
+    """The steps from what is there to what is wanted; none if it means the same already. ForjaError if something is in the way."""
     steps: List[Step] = []
     folder = os.path.dirname(goal.path)
     text = found.files.get(goal.path)
@@ -137,7 +134,7 @@ def plan(found: Found, goal: Want, place: Place) -> List[Step]:
     if goal.entries is None and found.folder == "directory" and not found.others:
         steps.append(Step("rmdir", folder, f"remove {folder}, which is then empty"))
     if steps and found.unwritable:
-        raise DropinError(f"{found.unwritable} cannot be written to (this run may not, or the file system is read-only); nothing was "
+        raise ForjaError(f"{found.unwritable} cannot be written to (this run may not, or the file system is read-only); nothing was "
                           "changed"
                           )
     if (changed or found.undone is not None) and not found.unreachable:
@@ -222,15 +219,15 @@ def states(found: Found) -> List[Dict[str, Any]]:
 def _refuse_obstacles(found: Found, goal: Want, same: bool) -> None:
     folder, text = os.path.dirname(goal.path), found.files.get(goal.path)
     if found.folder not in ("absent", "directory"):
-        raise DropinError(f"{folder} is in the way: wanted a directory, found a {found.folder}; move it away")
+        raise ForjaError(f"{folder} is in the way: wanted a directory, found a {found.folder}; move it away")
     if found.kind == "mask" and goal.entries is not None:
-        raise DropinError(f"{goal.path} is a link to /dev/null: somebody masked this drop-in; remove the link if it is to count")
+        raise ForjaError(f"{goal.path} is a link to /dev/null: somebody masked this drop-in; remove the link if it is to count")
     if found.kind not in ("absent", "file", "mask"):
-        raise DropinError(f"{goal.path} is in the way: wanted a file, found a {found.kind}; move it away or choose another name")
+        raise ForjaError(f"{goal.path} is in the way: wanted a file, found a {found.kind}; move it away or choose another name")
     # A file without settings is replaced, or one with NUL bytes, as a power cut leaves them. Settings of somebody else are not.
     settled = text is not None and "\0" not in text and any(entry.key for entry in unit_file.parse(text))
     if text is not None and settled and not same and not is_ours(text, goal.name):
-        raise DropinError(f"{goal.path} was not written by this module and says something else (a file of this module starts with '# "
+        raise ForjaError(f"{goal.path} was not written by this module and says something else (a file of this module starts with '# "
                           f"{_MARK.format(goal.name)}'); remove "
                           "it or choose another name")
 

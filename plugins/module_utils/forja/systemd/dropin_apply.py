@@ -5,9 +5,10 @@ import os
 import tempfile
 from typing import Callable, Dict, List, NamedTuple, Optional
 
+from ..host.errors import ForjaError
 from . import pending as dropin_debt
-from .dropin import MODE, DropinError, Found, Step, Want, read
-from .manager import Manager, ManagerError
+from .dropin import MODE, Found, Step, Want, read
+from .manager import Manager
 from .paths import Place
 
 
@@ -21,7 +22,7 @@ class Host(NamedTuple):
 
 
 def apply(host: Host, goal: Want, found: Found, steps: List[Step]) -> None:
-    """Does the steps. If systemd or the unit refuses, the previous files come back, the unit runs again, and DropinError says why."""
+    """Does the steps. If systemd or the unit refuses, the previous files come back, the unit runs again, and ForjaError says why."""
     before: Dict[str, Optional[str]] = dict({goal.path: None}, **found.files)
     before.update(found.undone or {})
     restarts = [step.target for step in steps if step.action == "restart"]
@@ -39,10 +40,10 @@ def apply(host: Host, goal: Want, found: Found, steps: List[Step]) -> None:
         if restarts:
             done = "reload"
             host.manager.restart(restarts)
-    except (OSError, ManagerError) as error:
+    except (OSError, ForjaError) as error:
         back = _take_back(host, goal, found, before, reloads and done != "nothing", restarts if done == "reload" else [])
         said = f"could not {doing}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        raise DropinError(f"{said}\n{back}") from error
+        raise ForjaError(f"{said}\n{back}") from error
     dropin_debt.settle(host.place, goal.unit, goal.name)
 
 
@@ -93,7 +94,7 @@ def _take_back(host: Host, goal: Want, found: Found, before: Dict[str, Optional[
             host.manager.systemctl("daemon-reload")
         if restarts:
             host.manager.start_again(restarts)
-    except (OSError, ManagerError) as error:
+    except (OSError, ForjaError) as error:
         return f"Taking the change back failed as well: {error}"
     dropin_debt.settle(host.place, goal.unit, goal.name)
     return "The previous settings are back{}.".format("; started with them: " + ", ".join(restarts) if restarts else "")

@@ -7,9 +7,11 @@ Speaks to systemd 229 to 257 through systemctl. `run` must be called with LC_ALL
 import calendar
 import re
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional
 
-Run = Callable[[List[str]], Tuple[int, str, str]]
+from ..host.errors import ForjaError
+from ..host.run import Run
+
 Properties = Dict[str, str]
 
 # How long a service is watched after a restart: long enough for a program that ends at once over its settings.
@@ -36,10 +38,6 @@ def clock() -> Clock:
     return Clock(time.time(), time.clock_gettime(time.CLOCK_MONOTONIC), time.clock_gettime(7))  # 7: CLOCK_BOOTTIME, has a name from 3.7 on
 
 
-class ManagerError(Exception):
-    """systemd refused, or a unit does not run; the message has systemd's own words."""
-
-
 class Manager(NamedTuple):
     """The system's systemd, or with `user` the caller's own."""
 
@@ -51,7 +49,7 @@ class Manager(NamedTuple):
         argv = ["systemctl"] + (["--user"] if self.user else []) + list(words)
         rc, out, err = self.run(argv)
         if rc != 0:
-            raise ManagerError("{}: {}".format(" ".join(argv), (err or out).strip() or f"exit status {rc}"))
+            raise ForjaError("{}: {}".format(" ".join(argv), (err or out).strip() or f"exit status {rc}"))
         return out
 
     def show(self, pattern: str, properties: List[str]) -> List[Properties]:
@@ -60,7 +58,7 @@ class Manager(NamedTuple):
         return parse_show(self.systemctl("show", pattern, *wanted))
 
     def restart(self, units: List[str]) -> None:
-        """Restarts running units and watches them for a moment; ManagerError with their last journal lines if one does not stay up."""
+        """Restarts running units and watches them for a moment; ForjaError with their last journal lines if one does not stay up."""
         try:
             self.systemctl("try-restart", *units)
             deadline = WATCH_SECONDS if any(unit.endswith(".service") for unit in units) else 0
@@ -68,13 +66,13 @@ class Manager(NamedTuple):
                 for unit in units:
                     problem = "; ".join(filter(None, (trouble(properties) for properties in self.show(unit, []))))
                     if problem:
-                        raise ManagerError(problem)
+                        raise ForjaError(problem)
                 if deadline <= 0:
                     return
                 self.sleep(0.25)
                 deadline -= 0.25
-        except ManagerError as error:
-            raise ManagerError(f"{error}\n{self.journal(units)}".strip()) from error
+        except ForjaError as error:
+            raise ForjaError(f"{error}\n{self.journal(units)}".strip()) from error
 
     def start_again(self, units: List[str]) -> None:
         """Starts units that may have failed so often that systemd no longer tries."""

@@ -5,10 +5,11 @@ import glob
 import os
 from typing import Any, Dict, FrozenSet, List, Sequence, Tuple
 
+from ..host.errors import ForjaError
 from . import paths as unit_paths
 from .paths import Place
 from .semantics import DEPENDENCIES, accumulates, list_of, same_value
-from .unit_file import Entry, UnitFileError, assignments, parse, words
+from .unit_file import Entry, assignments, parse, words
 
 File = Tuple[str, List[Entry]]  # path and content
 
@@ -105,7 +106,7 @@ def _environment(values: List[str]) -> Dict[str, str]:
 def _words(value: str) -> List[str]:
     try:
         return words(value)
-    except UnitFileError:
+    except ForjaError:
         return []
 
 

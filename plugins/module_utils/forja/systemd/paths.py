@@ -9,7 +9,7 @@ import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .unit_file import UnitFileError
+from ..host.errors import ForjaError
 
 TYPES = ("service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope")
 _UNIT = re.compile(fr"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\@-]*)?\.({'|'.join(TYPES)})\Z")
@@ -60,7 +60,7 @@ def place(scope: str, root: str, uid: int, gid: int, home: str) -> Place:
 def check_unit(unit: str) -> None:
     """Refuses what is not the full name of a unit."""
     if not _UNIT.match(unit) or len(unit) > 255:
-        raise UnitFileError("unit: {!r} is not the name of a unit; write it with its suffix, one of .{}: for example ollama.service, "
+        raise ForjaError("unit: {!r} is not the name of a unit; write it with its suffix, one of .{}: for example ollama.service, "
                             "foo@bar.service for an instance or foo@.service for a template".format(unit, ", .".join(TYPES)))
 
 

@@ -4,7 +4,8 @@
 import re
 from typing import Any, Dict, FrozenSet, List, Tuple
 
-from .unit_file import Entry, UnitFileError, assignments, words
+from ..host.errors import ForjaError
+from .unit_file import Entry, assignments, words
 
 # systemd accepts more words than these two, see parse_boolean(); we write yes and no because `Restart=no` knows no other spelling.
 BOOLEANS = {"1": "yes", "yes": "yes", "y": "yes", "true": "yes", "t": "yes", "on": "yes",
@@ -63,7 +64,7 @@ def same_value(key: str, value: str, boolean: bool = False) -> Any:
     if key in WORD_KEYS | DEPENDENCIES or (key.startswith("Exec") and ";" not in value):
         try:
             return tuple(words(value))
-        except UnitFileError:
+        except ForjaError:
             return value
     return value
 

@@ -7,6 +7,8 @@ Reading follows systemd's own reader (config_parse and extract_first_word in its
 import re
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
+from ..host.errors import ForjaError
+
 WHITESPACE = " \t\n\r"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -15,10 +17,6 @@ _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _NEWLINE = re.compile("\r\n|[\n\r\0]")  # not str.splitlines(): that one also splits at U+2028 and others
 _ESCAPE = re.compile(r"\\(?:([abfnrtvs\\\"'])|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-3][0-7]{2}))")
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "s": " "}
-
-
-class UnitFileError(ValueError):
-    """A name or value that cannot stand in a unit file; the message says which, and what to write."""
 
 
 class Entry(NamedTuple):
@@ -58,12 +56,12 @@ def entries_from(settings: Mapping[str, Any]) -> Tuple[List[Entry], FrozenSet[Tu
     entries, booleans = [], set()
     for section, keys in settings.items():
         if not _NAME.match(str(section)):
-            raise UnitFileError(f"settings: {section!r} is no section name; write for example Service")
+            raise ForjaError(f"settings: {section!r} is no section name; write for example Service")
         if not isinstance(keys, dict):
-            raise UnitFileError(f"settings: the section {section} holds {keys!r}; write a mapping of keys to values")
+            raise ForjaError(f"settings: the section {section} holds {keys!r}; write a mapping of keys to values")
         for key, values in keys.items():
             if not _NAME.match(str(key)):
-                raise UnitFileError(f"settings: {key!r} in [{section}] is no key; write for example RestartSec")
+                raise ForjaError(f"settings: {key!r} in [{section}] is no key; write for example RestartSec")
             for value in values if isinstance(values, list) else [values]:
                 entries.append(Entry(section, key, _text(f"settings: {key}= in [{section}]", value)))
                 if isinstance(value, bool):
@@ -77,9 +75,9 @@ def environment_entries(section: str, variables: Mapping[str, Any]) -> List[Entr
     for name, value in variables.items():
         label = f"environment: {name}"
         if not _VARIABLE.match(str(name)):
-            raise UnitFileError(f"environment: {name!r} is no variable name; use letters, digits and _, not first a digit")
+            raise ForjaError(f"environment: {name!r} is no variable name; use letters, digits and _, not first a digit")
         if isinstance(value, bool):
-            raise UnitFileError(f"{label} is a YAML boolean and programs differ in how they spell one; quote it, for example \"1\" or "
+            raise ForjaError(f"{label} is a YAML boolean and programs differ in how they spell one; quote it, for example \"1\" or "
                                 "\"true\""
                                 )
         text = value if isinstance(value, str) else _text(label, value)
@@ -90,7 +88,7 @@ def environment_entries(section: str, variables: Mapping[str, Any]) -> List[Entr
 
 
 def words(value: str) -> List[str]:
-    """Split and unquote as systemd does for commands and word lists; UnitFileError if systemd would refuse the quoting."""
+    """Split and unquote as systemd does for commands and word lists; ForjaError if systemd would refuse the quoting."""
     return list(_words(value))
 
 
@@ -102,7 +100,7 @@ def assignments(value: str) -> Dict[str, str]:
             name, equals, text = word.partition("=")
             if equals and _VARIABLE.match(name) and not _NOT_UTF8.search(text):
                 result[name] = text
-    except UnitFileError:
+    except ForjaError:
         pass  # systemd, too, keeps the words before the bad one
     return result
 
@@ -133,7 +131,7 @@ def _words(value: str) -> Iterator[str]:
         if char == "\\":
             match = _ESCAPE.match(value, at)
             if not match:
-                raise UnitFileError(f"unknown escape in {value}")
+                raise ForjaError(f"unknown escape in {value}")
             word = (word or b"") + _unescape(match)
             step = len(match.group())
         elif quote and char == quote:
@@ -148,7 +146,7 @@ def _words(value: str) -> Iterator[str]:
             word = (word or b"") + char.encode("utf-8", "surrogateescape")
         at += step
     if quote:
-        raise UnitFileError(f"unbalanced quotes in {value}")
+        raise ForjaError(f"unbalanced quotes in {value}")
     if word is not None:
         yield word.decode("utf-8", "surrogateescape")
 
@@ -159,25 +157,25 @@ def _unescape(match: "re.Match[str]") -> bytes:
         return _LETTERS.get(letter, letter).encode()
     number = int(byte or short or long or octal, 8 if octal else 16)
     if number == 0 or number > 0x10FFFF:
-        raise UnitFileError(f"{match.group()} is no character")
+        raise ForjaError(f"{match.group()} is no character")
     return bytes([number]) if byte or octal else chr(number).encode("utf-8", "surrogatepass")
 
 
 def _text(label: str, value: Any) -> str:
     if value is None:
-        raise UnitFileError(f"{label} has no value; give one, or '' to reset it as in systemd")
+        raise ForjaError(f"{label} has no value; give one, or '' to reset it as in systemd")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, (str, int, float)):
-        raise UnitFileError(f"{label} is {value!r}; give a text, a number, a boolean or a list of them")
+        raise ForjaError(f"{label} is {value!r}; give a text, a number, a boolean or a list of them")
     text = str(value).strip(WHITESPACE)  # as systemd strips it
     _refuse_control(label, text)
     if (len(text) - len(text.rstrip("\\"))) % 2:
-        raise UnitFileError(f"{label} ends in a backslash, which would continue the line; write \\\\ for one")
+        raise ForjaError(f"{label} ends in a backslash, which would continue the line; write \\\\ for one")
     return text
 
 
 def _refuse_control(label: str, text: str) -> None:
     bad = _CONTROL.search(text)
     if bad:
-        raise UnitFileError(f"{label} holds {bad.group()!r}: no control characters and only UTF-8, a value is one line")
+        raise ForjaError(f"{label} holds {bad.group()!r}: no control characters and only UTF-8, a value is one line")

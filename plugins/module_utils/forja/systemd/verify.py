@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 import tempfile
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence
 
+from ..host.errors import ForjaError
+from ..host.run import Run
 from .paths import template_of
-
-Run = Callable[[List[str]], Tuple[int, str, str]]
 
 # Appended to the file: if systemd does not complain about this key, it has not read the file to its end, and its silence means nothing.
 _CANARY = "\n[Unit]\nForjaCanary=yes\n"
@@ -17,13 +17,9 @@ _CANARY = "\n[Unit]\nForjaCanary=yes\n"
 _HARMLESS = re.compile("please use|obsolete|deprecated|updating|will be removed", re.IGNORECASE)
 
 
-class VerifyError(Exception):
-    """systemd refuses the settings; the message has its own words."""
-
-
 def verify(run: Run, analyze: Optional[str], unit: str, path: str, text: str, fragment: Optional[str], user: bool,
            leaving: Sequence[str] = ()) -> List[str]:
-    """Checks a drop-in that is to be written to `path`. Answers notes, raises VerifyError for a setting that systemd would ignore.
+    """Checks a drop-in that is to be written to `path`. Answers notes, raises ForjaError for a setting that systemd would ignore.
 
     The exit status says little: unknown keys leave it at 0, a missing manual page does not. What counts is whether systemd has
     something to say about our file, or refuses the whole unit with our file and not without it. `fragment` is the unit's own
@@ -59,7 +55,7 @@ def _verify(run: Run, analyze: str, unit: str, path: str, text: str, fragment: O
     about = [line.replace(draft, path) for line in words if draft in line and "ForjaCanary" not in line]
     refused = [line for line in about if not _HARMLESS.search(line)]
     if refused:
-        raise VerifyError("systemd refuses what {} is to say, nothing was changed:\n{}".format(path, "\n".join(refused)))
+        raise ForjaError("systemd refuses what {} is to say, nothing was changed:\n{}".format(path, "\n".join(refused)))
     if not any("ForjaCanary" in line for line in words):
         return ["systemd-analyze did not check the settings: {}".format(" ".join(filter(None, words)) or "it said nothing")]
     others = [line for line in words if line and draft not in line and instance in line]
@@ -67,7 +63,7 @@ def _verify(run: Run, analyze: str, unit: str, path: str, text: str, fragment: O
         without = lines("")
         others = [line for line in others if line not in without]
         if any("Refusing" in line for line in others):
-            raise VerifyError("systemd refuses {} with what {} is to say, nothing was changed:\n{}".format(unit, path, "\n".join(others)))
+            raise ForjaError("systemd refuses {} with what {} is to say, nothing was changed:\n{}".format(unit, path, "\n".join(others)))
         about += others
     return ["systemd-analyze: " + line for line in about]
 

@@ -5,8 +5,10 @@ import json
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
+from ...host.errors import ForjaError
 
-class ConfigError(Exception):
+
+class ConfigError(ForjaError):
     """The message names the label and the entry, what is wrong and what to do."""
 
 

@@ -3,10 +3,11 @@
 
 from typing import NamedTuple, Sequence, Tuple
 
+from ...host.errors import ForjaError
 from .card import Compute, Instance, Placement, Profile
 
 
-class NoLayout(Exception):  # noqa: N818  (it is an answer)
+class NoLayout(ForjaError):  # noqa: N818  (it is an answer)
     """What was asked fits on the card in no way. The message says what was asked, why not, and what fits."""
 
 

@@ -8,13 +8,15 @@ name (in NVML's v2 structures) is not used, so that a file for one tool is a fil
 import re
 from typing import NamedTuple, Tuple
 
+from ...host.errors import ForjaError
+
 # By NVML_GPU_INSTANCE_PROFILE_*: REV1 has all media engines of its size, REV2 is the double-memory one and has no mark.
 _ATTRIBUTES = {7: "+me", 8: "+me", 10: "+gfx", 11: "+gfx", 12: "+gfx", 13: "-me", 14: "-me", 15: "+me.all", 16: "+me.all", 17: "+gfx"}
 _PATTERN = re.compile(r"(?:([0-9]+)c\.)?([0-9]+)g\.([0-9]+)gb(?:([+-])(.*))?", re.ASCII)
 _ATTRIBUTE = re.compile(r"(?![0-9.])[A-Za-z0-9.]*[A-Za-z0-9]", re.ASCII)
 
 
-class BadNameError(ValueError):
+class BadNameError(ForjaError):
     """This is not the name of a MIG profile; the message shows what one looks like."""
 
 
@@ -44,7 +46,7 @@ def attributes(index: int) -> str:
 def gi_name(slices: int, memory_mib: int, total_bytes: int, marks: str = "") -> str:
     """The name of a GPU instance profile. `total_bytes` is what nvmlDeviceGetMemoryInfo (the first version) says of the whole GPU."""
     if total_bytes <= 0:
-        raise ValueError(f"A GPU with {total_bytes} bytes of memory has no profiles.")
+        raise ForjaError(f"A GPU with {total_bytes} bytes of memory has no profiles.")
     eighths = -(-(memory_mib << 20) * 8 // total_bytes)  # in integers: as exact as it can be
     gigabytes = (eighths * -(-total_bytes >> 30) * 2 + 8) // 16  # halves are rounded up, as Go's math.Round does and Python's does not
     return f"{slices}g.{gigabytes}gb{marks}"

@@ -2,9 +2,10 @@
 """Reset GPUs, for which NVML has no call and nvidia-smi has."""
 
 import contextlib
-from typing import Callable, List, Sequence, Tuple
+from typing import List, Sequence
 
 from ...host.files import HostFiles
+from ...host.run import Result, Run
 from ..layout.card import Gpu
 from .reader import Reader
 from .session import GatewayError
@@ -14,10 +15,7 @@ from .session import GatewayError
 SECONDS = 100.0
 _KILLED = 5.0  # to end once killed; a process that hangs in the driver does not, and is left behind
 
-Run = Callable[[List[str]], Tuple[int, str]]  # exit code and output
-
-
-def run(argv: List[str]) -> Tuple[int, str]:
+def run(argv: List[str]) -> Result:
     """Raises OSError, of which TimeoutError is one. No pipe: a process that cannot be killed would hold its end open."""
     import subprocess  # a run that resets nothing, as nearly all, need not wait for these
     import tempfile
@@ -36,7 +34,7 @@ def run(argv: List[str]) -> Tuple[int, str]:
                 ) from None
             raise
         told.seek(0)
-        return code, told.read().decode("utf-8", "replace")
+        return Result(code, told.read().decode("utf-8", "replace"), "")
 
 
 class Resets:
@@ -52,11 +50,11 @@ class Resets:
         addresses = ",".join(gpu.address for gpu in self._with_peers(gpus))
         try:
             with self._gateway.away():
-                code, told = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
+                code, *told = self._run(["nvidia-smi", "--gpu-reset", "-i", addresses])
         except OSError as error:  # no nvidia-smi, or it hangs
             raise GatewayError(f"Resetting {addresses}", error) from error
         if code:
-            why = told.strip() or f"nvidia-smi exits with {code}"
+            why = "".join(told).strip() or f"nvidia-smi exits with {code}"
             why += "\nWithout `reset`, the mode is asked for and comes with a reboot"
             raise GatewayError(f"Resetting {addresses}", RuntimeError(why))
 

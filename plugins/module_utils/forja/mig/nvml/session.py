@@ -4,13 +4,15 @@
 import contextlib
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
 
+from ...host.errors import ForjaError
+
 INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, FUNCTION_NOT_FOUND, GPU_IS_LOST, IN_USE = 2, 3, 4, 6, 13, 15, 19
 _ENDLESS = 64  # no driver has as many profile indexes; a library that never says INVALID_ARGUMENT must not hold us for ever
 
 _Session = TypeVar("_Session", bound="Session")
 
 
-class GatewayError(Exception):
+class GatewayError(ForjaError):
     """An NVML call failed. `code` is NVML's, None when the binding itself failed."""
 
     def __init__(self, what: str, error: Exception) -> None:
