@@ -7,9 +7,12 @@ INVENTORY ?= inventories/lab
 FAULTS := ws12 ws13 mig
 # Which of them: core, or "core or deep" for all.
 DEPTH ?= core
+# All personas of the lab, or one: make site PERSONA=workstation
+PERSONA ?=
 LAB := ansible-playbook --inventory localhost, playbooks/lab
 
-.PHONY: help site lab lab-down test test-full test-slow lint unit molecule compat verify bench docs role lock
+.PHONY: help site lab lab-down test test-full test-slow lint unit compat images test-lab test-lab-down molecule programs \
+    verify bench docs role lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,15 +21,13 @@ site: lab ## Build the lab and provision it, as site.yml provisions real hosts
 	@ansible-playbook site.yml
 
 lab: .venv/installed ## Start the simulated hosts
-	@$(LAB)/up.yml
+	@$(LAB)/up.yml --extra-vars "lab_persona=$(PERSONA)"
 
 lab-down: .venv/installed ## Remove the simulated hosts with their images, network and keys
 	@$(LAB)/down.yml
 
-test: ## The tests, but for deep fault tests; the last line says what passed
-	@rm -rf .cache
-	@$(MAKE) --no-print-directory lint unit compat molecule
-	@python3 tests/closing_line.py .cache/unit.xml .cache/hosts-workstation.xml $(FAULTS:%=.cache/faults-%.xml) .cache/programs.xml
+test: .venv/installed ## The tests, but for deep fault tests; a line per stage, and the last line says what passed
+	@python3 tests/stages.py $(FAULTS)
 
 test-full: ## All tests, with the long fault tests that are marked deep
 	@$(MAKE) --no-print-directory test DEPTH="core or deep"
@@ -43,14 +44,23 @@ unit: .venv/installed ## Tests that need no host
 compat: .venv/installed ## Old Pythons, other releases of ansible-core, older NVML bindings: what of them is found here
 	@python3 -m tests.compat
 
-molecule: .venv/installed ## The personas on fresh hosts: check, converge, idempotence, verify, restart, verify, faults; programs on simulated GPUs
-	@molecule destroy --all && molecule test --all --destroy never
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(FAULTS:%=faults-%)
-	@FORJA_LAB=molecule pytest --junitxml=.cache/programs.xml tests/programs
+images: .venv/installed # The images of all labs, built where they are not there yet
+	@$(LAB)/images.yml
+
+test-lab: .venv/installed # The tests' own lab, bare
+	@molecule destroy --all && molecule create
+
+test-lab-down: .venv/installed
 	@molecule destroy --all
 
-faults-%: .venv/installed
-	@pytest --junitxml=.cache/faults-$*.xml -m "host(name='$*') and ($(DEPTH))" tests/faults
+molecule: .venv/installed ## All hosts of the tests' lab: check, converge, idempotence, verify, restart, verify
+	@molecule test --scenario-name site --destroy never
+
+faults-%: .venv/installed # What a lab host's fault tests break; DEPTH says which of them
+	@pytest -vv --junitxml=.cache/faults-$*.xml -m "host(name='$*') and ($(DEPTH))" tests/faults
+
+programs: .venv/installed # Real programs on the lab's simulated GPUs
+	@FORJA_LAB=molecule pytest -vv --junitxml=.cache/programs.xml tests/programs
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)
