@@ -60,7 +60,7 @@ faults-%: .venv/installed # What a lab host's fault tests break; DEPTH says whic
 	@pytest -vv --junitxml=.cache/faults-$*.xml -m "host(name='$*') and ($(DEPTH))" tests/faults
 
 programs: .venv/installed # Real programs on the lab's simulated GPUs
-	@FORJA_LAB=molecule pytest -vv --junitxml=.cache/programs.xml tests/programs
+	@pytest -vv --junitxml=.cache/programs.xml tests/programs
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)

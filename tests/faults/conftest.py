@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
-# Molecule's lab, or another one, such as that of `make site`: FORJA_LAB=lab FORJA_INVENTORY=inventories/lab
-LAB = os.environ.get("FORJA_LAB", "molecule")
+# The tests' own lab, or another one, such as that of `make site`: FORJA_LAB=lab FORJA_INVENTORY=inventories/lab
+LAB = os.environ.get("FORJA_LAB") or yaml.safe_load((ROOT / "tests/lab/instances/molecule.yml").read_text())["lab_name"]
 INVENTORY = ROOT / os.environ.get("FORJA_INVENTORY", "molecule/inventory")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that know nothing of the simulator find its GPUs: Debian 13's nvtop, slurmd and pynvml, in a container of the lab's host image.
 
-Needs the lab (`make lab`; FORJA_LAB names another one) for that image, and Debian's packages.
+Needs the tests' lab (`make test-lab`; FORJA_LAB names another one) for that image, and Debian's packages.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.lab.nvml.nvml_sim.layout import NAMES
 
-LAB = os.environ.get("FORJA_LAB", "lab")
+INSTANCE = Path(__file__).parents[1] / "lab/instances/molecule.yml"
+LAB = os.environ.get("FORJA_LAB") or yaml.safe_load(INSTANCE.read_text())["lab_name"]
 HERE = "/usr/local/lib/forja-nvml"
 PLUGIN = "/usr/lib/*/slurm-wlm/gpu_nvml.so"
 

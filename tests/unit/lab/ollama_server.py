@@ -101,7 +101,7 @@ class Ollama:
 
     def __init__(self, folder: Path, registry: str, rate: int = 0, host: str = "127.0.0.1:0", **environment: str) -> None:
         self.program, self.models = folder / "ollama", folder / "models"
-        text = (LAB / "ollama-standin").read_text().replace("@VERSION@", "0.32.7").replace("@REGISTRY@", registry)
+        text = (LAB / "offers/ollama/ollama-standin").read_text().replace("@VERSION@", "0.32.7").replace("@REGISTRY@", registry)
         self.program.write_text(text)
         self.environment = {**os.environ, "OLLAMA_MODELS": str(self.models), "OLLAMA_HOST": host, "OLLAMA_STANDIN_INSECURE": "1",
                             "OLLAMA_STANDIN_RATE": str(rate), "http_proxy": "", **environment}

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from apt_archive import Run, forget_key, make_key, package, sign
+from mirror import Mirror
 
 KERNEL, KERNEL_VERSION = "6.8.0-85-generic", "6.8.0-85.85"
 BRANCHES = {"595": "595.71.05", "580": "580.126.20"}
@@ -58,9 +59,10 @@ def packages(run: Run, architecture: str) -> None:
              f"linux-modules-nvidia-{series}-{KERNEL} (= {KERNEL_VERSION}+1)")
 
 
-def make(run: Run, web: Path, architecture: str) -> None:
-    """Publishes it below `web`, with its key at archive.ubuntu.com/ubuntu/key.asc: a host with Ubuntu has that already."""
-    root = web / "archive.ubuntu.com/ubuntu"
+def make(mirror: Mirror) -> dict[str, object]:
+    """The key is at archive.ubuntu.com/ubuntu/key.asc: a host with Ubuntu has that already."""
+    run, architecture = mirror.run, mirror.architecture
+    root = mirror.web / "archive.ubuntu.com/ubuntu"
     pool, suite = root / "pool/restricted", root / "dists/noble"
     index = suite / f"restricted/binary-{architecture}"
     for folder in (pool, index):
@@ -75,3 +77,4 @@ def make(run: Run, web: Path, architecture: str) -> None:
     (root / "key.asc").write_text(key.armored)
     forget_key(run)
     shutil.rmtree("/build-ubuntu")
+    return {}

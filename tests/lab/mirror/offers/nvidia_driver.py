@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from apt_archive import Run, forget_key, make_key, package, sign
+from mirror import Mirror
 
 MAINTAINER = "cudatools <cudatools@nvidia.com>"
 BROKEN = "610.57.04"
@@ -83,6 +84,7 @@ touch "$library/libnvidia-ml.so.{0}"
 ln -sf "libnvidia-ml.so.{0}" "$library/libnvidia-ml.so.1"
 """
 
+
 def packages(run: Run, architecture: str) -> None:
     for release in RELEASES:
         version = f"{release}-1"
@@ -114,8 +116,8 @@ def pin(version: str) -> dict[str, str]:
     return {"etc/apt/preferences.d/nvidia-driver-pin": PIN.format(version)}
 
 
-def make(run: Run, web: Path, architecture: str) -> dict[str, object]:
-    """Publishes all of it below `web`; returns what a site's inventory states about it."""
+def make(mirror: Mirror) -> dict[str, object]:
+    run, web, architecture = mirror.run, mirror.web, mirror.architecture
     build = Path("/build-nvidia")
     build.mkdir()
     os.chdir(build)
