@@ -203,5 +203,5 @@ def test_role_reports_to_the_summary_under_its_own_name(role: str) -> None:
 @each_role
 def test_role_uses_only_collections_that_galaxy_yml_names(role: str) -> None:
     used = {".".join(key.split(".")[:2]) for task in tasks_of(role) for key in task if re.fullmatch(r"\w+\.\w+\.\w+", key)}
-    unknown = used - {"ansible.builtin", "ansible.legacy"} - set(load(REPO / "galaxy.yml")["dependencies"])
+    unknown = used - {"ansible.builtin", "ansible.legacy"} - set(load(REPO / "galaxy.yml").get("dependencies") or {})
     assert not unknown, f"{role}: add {sorted(unknown)} to galaxy.yml and requirements.yml, or do without."

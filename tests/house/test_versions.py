@@ -53,10 +53,20 @@ def test_collection_is_the_one_that_ansible_carries(name: str) -> None:
 
 
 def test_collections_satisfy_galaxy_yml() -> None:
-    for name, wanted in load(REPO / "galaxy.yml")["dependencies"].items():
+    for name, wanted in (load(REPO / "galaxy.yml").get("dependencies") or {}).items():
         version = collections().get(name)
         assert version, f"requirements.yml: add {name}, which galaxy.yml depends on."
         assert SpecifierSet(wanted).contains(version), f"galaxy.yml asks for {name} {wanted}, requirements.yml installs {version}."
+
+
+def test_no_collection_is_named_in_vain() -> None:
+    """Who installs forja.gpu without its dependencies must miss nothing, and nobody installs what nothing uses."""
+    roles = "\n".join(path.read_text() for path in REPO.glob("roles/**/*.yml"))
+    vain = [name for name in load(REPO / "galaxy.yml").get("dependencies") or {} if f"{name}." not in roles]
+    assert not vain, f"galaxy.yml: no role uses {vain}; remove it from the dependencies."
+    playbooks = "\n".join(path.read_text() for folder in ("playbooks", "molecule", "tests") for path in (REPO / folder).rglob("*.yml"))
+    vain = [name for name in collections() if f"{name}." not in roles + playbooks]
+    assert not vain, f"requirements.yml: nothing uses {vain}; remove it."
 
 
 def test_one_version_in_three_places() -> None:
