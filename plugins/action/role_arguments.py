@@ -228,12 +228,13 @@ def arguments(values: Mapping[str, Any], spec: Spec, role: str, shorthand: Mappi
     reader = Values()
     found = {}
     for name, option in spec.items():
+        key = name.removeprefix(f"{role}_")  # forja_reboot and its like keep their whole name
         if name in values:
-            found[name[len(role) + 1 :]] = reader.read(values[name], option, name, shorthand.get(name))
+            found[key] = reader.read(values[name], option, name, shorthand.get(name))
         elif option.get("required"):
             reader.faults.append(f"{name} is missing.")
         else:
-            found[name[len(role) + 1 :]] = option.get("default")
+            found[key] = option.get("default")
     return found, reader.faults
 
 

@@ -46,7 +46,9 @@ options:
     type: float
     default: 20.0
   report:
-    description: Whether the summary becomes a custom statistic of Ansible's, C(forja.gpu), which C(forja_summary) prints after the recap.
+    description:
+      - Whether summary, driver version, reasons to reboot and problems become a custom statistic of Ansible's, C(forja.gpu), which
+        C(forja_summary) prints after the recap.
     type: bool
     default: false
 attributes:
@@ -231,6 +233,18 @@ def means(files: HostFiles, params: Dict[str, Any]) -> gpu_survey.Means:
     return gpu_survey.Means(ask_azure, partial(nvml.read_within, pynvml, params["nvml_timeout"]))
 
 
+def report(facts: Dict[str, Any]) -> Dict[str, Any]:
+    """Render the facts in the form in which roles report."""
+    driver = facts.get("driver") or {}
+    return {
+        "summary": facts["summary"],
+        "version": driver.get("loaded_version") or driver.get("installed_version") or "",
+        "endpoints": [],
+        "reboot": driver.get("reboot_reasons") or [],
+        "problems": [problem["message"] for problem in facts["problems"]],
+    }
+
+
 def root_of(params: Dict[str, Any]) -> HostFiles:
     for name in ("imds_timeout", "nvml_timeout"):
         if not 0 < params[name] <= MAX_TIMEOUT:
@@ -250,7 +264,7 @@ def main() -> None:
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    stats = {"data": {"forja": {"gpu": facts["summary"]}}, "per_host": True, "aggregate": True}
+    stats = {"data": {"forja": {"gpu": report(facts)}}, "per_host": True, "aggregate": True}
     module.exit_json(changed=False, ansible_facts={"gpu": facts}, **({"ansible_stats": stats} if module.params["report"] else {}))
 
 

@@ -36,7 +36,7 @@ def options(kind: str) -> list[Any]:
 def read(role: str, name: str, value: Any) -> Any:
     found, faults = arguments({name: value}, {name: spec_of(role)[name]}, role, shorthand(role))
     assert not faults, faults
-    return found[name[len(role) + 1 :]]
+    return found[name.removeprefix(f"{role}_")]
 
 
 @each_role
@@ -122,7 +122,7 @@ def test_misspelt_variable_is_refused_with_the_nearest_name(role: str) -> None:
     for name in spec:
         rest = name[len(role) + 1 :]
         swapped = f"{role}_{rest[:1]}{rest[2:3]}{rest[1:2]}{rest[3:]}"
-        if len(rest) < 4 or swapped in spec or swapped == name:
+        if name in PROJECT_WIDE or len(rest) < 4 or swapped in spec or swapped == name:
             continue
         wrong += 1
         assert misspelt({swapped: 1}, role, spec) == [f"{swapped} is not a variable of the role {role}; did you mean {name}?"]
