@@ -10,7 +10,7 @@ import time
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 from ..host.errors import ForjaError
-from ..host.run import Run
+from ..host.run import NOT_FOUND, Run
 
 Properties = Dict[str, str]
 
@@ -48,6 +48,8 @@ class Manager(NamedTuple):
     def systemctl(self, *words: str) -> str:
         argv = ["systemctl"] + (["--user"] if self.user else []) + list(words)
         rc, out, err = self.run(argv)
+        if rc == NOT_FOUND:
+            raise ForjaError("This host has no systemctl: it does not run systemd.")
         if rc != 0:
             raise ForjaError("{}: {}".format(" ".join(argv), (err or out).strip() or f"exit status {rc}"))
         return out
