@@ -116,7 +116,7 @@ def main() -> None:
         state = gather(run, names, os.listdir(UPDATES) if os.path.isdir(UPDATES) else [])
         in_the_way = [name for name in refuse if name in state.installed]
         if in_the_way:
-            raise ForjaError("{} stands in the way; remove it, then run again. Nothing was changed.".format(", ".join(in_the_way)))
+            raise ForjaError(f"{', '.join(in_the_way)} stands in the way; remove it, then run again. Nothing was changed.")
         return state
 
     def todo(state: State) -> Plan:

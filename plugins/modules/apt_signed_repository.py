@@ -124,7 +124,7 @@ def argument_spec() -> Dict[str, Any]:
 def fetch(module: AnsibleModule, url: str) -> bytes:
     response, info = fetch_url(module, url, timeout=30)
     if response is None or info["status"] not in (200, None):
-        raise ForjaError("The key {} cannot be fetched: {}. Nothing was changed.".format(url, info["msg"]))
+        raise ForjaError(f"The key {url} cannot be fetched: {info['msg']}. Nothing was changed.")
     content: bytes = response.read(1 << 20)
     return content
 
@@ -185,7 +185,7 @@ def main() -> None:
                     raise ForjaError(f"apt does not take {repository.uri}; everything is as before. {error}") from error
             left = changes(gather(repository), wanted)
             if left:
-                raise ForjaError("Still different after it was written: {}".format(", ".join(left)))
+                raise ForjaError(f"Still different after it was written: {', '.join(left)}")
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return

@@ -25,7 +25,7 @@ def fingerprints(content: bytes) -> List[str]:
             raise ForjaError("it holds a secret key")
         if tag == PUBLIC_KEY:
             if body[:1] != b"\x04":
-                raise ForjaError("it holds a key of version {}, only version 4 is understood".format(body[0] if body else "?"))
+                raise ForjaError(f"it holds a key of version {body[0] if body else '?'}, only version 4 is understood")
             found.append(hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body).hexdigest().upper())  # noqa: S324 (the format's own)
     if not found:
         raise ForjaError("it holds no public key")

@@ -113,8 +113,8 @@ def transaction(run: Run, todo: Plan, versions: Dict[str, str], absent: List[str
     unnamed = sorted(_removed(out) - set(absent))
     if unnamed:
         raise ForjaError(
-            "apt would also remove {}, which nobody asked for: to {}. Remove that yourself if you can do without it, then run again. "
-            "Nothing was changed.".format(", ".join(unnamed), ", ".join(todo.steps))
+            f"apt would also remove {', '.join(unnamed)}, which nobody asked for: to {', '.join(todo.steps)}. "
+            "Remove that yourself if you can do without it, then run again. Nothing was changed."
         )
     if todo.remove:
         idle = _removed(run(APT_GET + ["--simulate", "autoremove"])[1])
@@ -135,7 +135,7 @@ def repair(run: Run, halves: Tuple[str, ...] = (), absent: Tuple[str, ...] = ())
     if rc == 0 and not removed:
         rc, out, err = run(command)
     if rc != 0 or removed:
-        told = "apt would remove {}".format(", ".join(removed)) if removed else complaints(out + err)
+        told = f"apt would remove {', '.join(removed)}" if removed else complaints(out + err)
         raise ForjaError(f"dpkg was interrupted earlier, and this cannot be completed: {told}")
 
 
@@ -155,7 +155,7 @@ def apply(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str
             versions, fresh = offered(run, todo.install), True
             missing = [item for item in todo.install if item.name not in versions]
         if missing:
-            raise ForjaError("apt knows no {}. Nothing was changed.".format(" and no ".join("=".join(filter(None, i)) for i in missing)))
+            raise ForjaError(f"apt knows no {' and no '.join('='.join(filter(None, i)) for i in missing)}. Nothing was changed.")
         rc, out, err = run(transaction(run, todo, versions, absent))
         if rc == 0:
             return
@@ -172,7 +172,7 @@ def unknown(run: Run, todo: Plan, absent: List[str]) -> Optional[str]:
     versions = offered(run, todo.install)
     missing = [item.name for item in todo.install if item.name not in versions]
     if missing:
-        return "apt does not know {} yet; the run refreshes its lists first".format(", ".join(missing))
+        return f"apt does not know {', '.join(missing)} yet; the run refreshes its lists first"
     if (todo.install or todo.remove) and not todo.repair:
         transaction(run, todo, versions, absent)
     return None

@@ -58,7 +58,7 @@ def check_key(content: bytes, fingerprint: str, sha256: str, origin: str) -> Non
     wanted = normal_fingerprint(fingerprint)
     if found != [wanted]:
         raise ForjaError(
-            "The key from {} has the fingerprint {}, wanted is {}. Nothing was changed.".format(origin, " and ".join(found), wanted)
+            f"The key from {origin} has the fingerprint {' and '.join(found)}, wanted is {wanted}. Nothing was changed."
         )
 
 
@@ -114,8 +114,8 @@ def _without_stanzas(path: str, text: str, ours: Set[str]) -> Optional[bytes]:
             continue
         if uris & ours:
             raise ForjaError(
-                "{} names this repository and others in one stanza; apt would find two keys for it. Take {} out of its URIs, "
-                "then run again. Nothing was changed.".format(path, " and ".join(sorted(uris & ours)))
+                f"{path} names this repository and others in one stanza; apt would find two keys for it. "
+                f"Take {' and '.join(sorted(uris & ours))} out of its URIs, then run again. Nothing was changed."
             )
         entries += bool(uris)
         kept.append(stanza)

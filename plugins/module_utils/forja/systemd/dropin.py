@@ -74,9 +74,9 @@ def want(where: Place, unit: str, name: str, order: Optional[int], settings: Map
     entries, booleans = unit_file.entries_from(settings)
     kind = unit.rpartition(".")[2]
     if environment and kind not in _EXEC_SECTIONS:
-        raise ForjaError("environment: a .{} unit starts no program, only a {} does".format(kind, ", ".join(_EXEC_SECTIONS)))
+        raise ForjaError(f"environment: a .{kind} unit starts no program, only a {', '.join(_EXEC_SECTIONS)} does")
     entries += unit_file.environment_entries(_EXEC_SECTIONS.get(kind, ""), environment)
-    file_name = "{}{}.conf".format("" if order is None else f"{order:02d}-", name)
+    file_name = f"{name}.conf" if order is None else f"{order:02d}-{name}.conf"
     path = f"{where.config}/{unit}.d/{file_name}"
     return Want(unit, name, path, entries if present else None, booleans, reload, restart)
 
@@ -123,7 +123,7 @@ def plan(found: Found, goal: Want, place: Place) -> List[Step]:
         if found.folder == "absent":
             steps.append(Step("mkdir", folder, f"create {folder}"))
         if not same:
-            steps.append(Step("write", goal.path, "{} {}".format("create" if text is None else "rewrite", goal.path)))
+            steps.append(Step("write", goal.path, f"{'create' if text is None else 'rewrite'} {goal.path}"))
         elif found.wrong:
             steps.append(Step("own", goal.path, f"give {goal.path} the mode {MODE:04o} and the owner {place.uid}:{place.gid} (found "
                                                 f"{found.wrong})"))
@@ -142,7 +142,7 @@ def plan(found: Found, goal: Want, place: Place) -> List[Step]:
         if goal.reload:
             steps.append(Step("reload", "systemd", "make systemd read its unit files again" + late))
         if goal.restart:
-            steps += [Step("restart", unit["Id"], "restart {}{}".format(unit["Id"], late)) for unit in found.units if running(unit)]
+            steps += [Step("restart", unit["Id"], f"restart {unit['Id']}{late}") for unit in found.units if running(unit)]
     return steps
 
 

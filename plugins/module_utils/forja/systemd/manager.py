@@ -51,7 +51,7 @@ class Manager(NamedTuple):
         if rc == NOT_FOUND:
             raise ForjaError("This host has no systemctl: it does not run systemd.")
         if rc != 0:
-            raise ForjaError("{}: {}".format(" ".join(argv), (err or out).strip() or f"exit status {rc}"))
+            raise ForjaError(f"{' '.join(argv)}: {(err or out).strip() or f'exit status {rc}'}")
         return out
 
     def show(self, pattern: str, properties: List[str]) -> List[Properties]:

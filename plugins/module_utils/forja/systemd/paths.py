@@ -60,14 +60,16 @@ def place(scope: str, root: str, uid: int, gid: int, home: str) -> Place:
 def check_unit(unit: str) -> None:
     """Refuses what is not the full name of a unit."""
     if not _UNIT.match(unit) or len(unit) > 255:
-        raise ForjaError("unit: {!r} is not the name of a unit; write it with its suffix, one of .{}: for example ollama.service, "
-                            "foo@bar.service for an instance or foo@.service for a template".format(unit, ", .".join(TYPES)))
+        raise ForjaError(
+            f"unit: {unit!r} is not the name of a unit; write it with its suffix, one of .{', .'.join(TYPES)}: for example ollama.service, "
+            "foo@bar.service for an instance or foo@.service for a template"
+        )
 
 
 def template_of(unit: str) -> Optional[str]:
     """foo@.service for foo@bar.service, None for a unit without an instance."""
     prefix, at, rest = unit.partition("@")
-    template = "{}@.{}".format(prefix, rest.rpartition(".")[2])
+    template = f"{prefix}@.{rest.rpartition('.')[2]}"
     return template if at and template != unit else None
 
 
@@ -113,7 +115,7 @@ def _drop_in_folders(where: Place, unit: str) -> List[str]:
     names = [name for known in _names(where, unit) for name in _expand(known)]
     # The folders for a whole type, such as service.d, come after all others.
     return [f"{folder}/{name}.d" for folder in where.search for name in names] + \
-           ["{}/{}.d".format(folder, unit.rpartition(".")[2]) for folder in where.search]
+           [f"{folder}/{unit.rpartition('.')[2]}.d" for folder in where.search]
 
 
 def _expand(unit: str) -> List[str]:

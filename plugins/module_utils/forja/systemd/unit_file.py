@@ -48,7 +48,7 @@ def render(header: str, entries: List[Entry]) -> str:
     sections: Dict[str, List[str]] = {}
     for entry in entries:
         sections.setdefault(entry.section, []).append(f"{entry.key}={entry.value}\n")
-    return f"# {header}\n" + "".join("\n[{}]\n{}".format(name, "".join(lines)) for name, lines in sections.items())
+    return f"# {header}\n" + "".join(f"\n[{name}]\n{''.join(lines)}" for name, lines in sections.items())
 
 
 def entries_from(settings: Mapping[str, Any]) -> Tuple[List[Entry], FrozenSet[Tuple[str, str]]]:

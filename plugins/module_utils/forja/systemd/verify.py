@@ -57,7 +57,7 @@ def _verify(run: Run, analyze: str, unit: str, path: str, text: str, fragment: O
     if refused:
         raise ForjaError("systemd refuses what {} is to say, nothing was changed:\n{}".format(path, "\n".join(refused)))
     if not any("ForjaCanary" in line for line in words):
-        return ["systemd-analyze did not check the settings: {}".format(" ".join(filter(None, words)) or "it said nothing")]
+        return [f"systemd-analyze did not check the settings: {' '.join(filter(None, words)) or 'it said nothing'}"]
     others = [line for line in words if line and draft not in line and instance in line]
     if others and installed:
         without = lines("")
