@@ -87,6 +87,13 @@ def environment_entries(section: str, variables: Mapping[str, Any]) -> List[Entr
     return entries
 
 
+def quote(word: str) -> str:
+    """Return a word, such as a path, as it stands in a list of words: quoted where needed, with specifiers escaped."""
+    _refuse_control(repr(word), word)
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return escaped if re.match(r"[A-Za-z0-9_/.:@%+,=-]+\Z", escaped) else f'"{escaped}"'
+
+
 def words(value: str) -> List[str]:
     """Split and unquote as systemd does for commands and word lists; ForjaError if systemd would refuse the quoting."""
     return list(_words(value))
