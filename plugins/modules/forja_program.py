@@ -44,7 +44,7 @@ EXAMPLES = r"""
   forja.gpu.forja_program:
     files:
       - path: /etc/forja/mig.yaml
-        content: {version: v1, mig-configs: {off: [{devices: all, mig-enabled: false}]}}
+        content: {version: v1, mig-configs: {"off": [{devices: all, mig-enabled: false}]}}
 """
 
 RETURN = r"""
