@@ -10,13 +10,16 @@ description:
   - Fetches the key, compares its checksum and the fingerprint of the key in it, and only then writes the key to
     C(/etc/apt/keyrings/NAME.asc) and a deb822 source for it to C(/etc/apt/sources.list.d/NAME.sources), for the architecture of
     the host. Neither gpg nor python3-debian nor python3-apt is needed on the host.
-  - Older entries of the same repository in other files are removed, because apt refuses two entries with different keys.
-  - Then refreshes apt's list of this one repository. If apt cannot read it, or does not accept its signature, everything is put back
-    as it was, so that a broken repository never stands in the way of other work with apt.
+  - An entry that another role or a person wrote is accepted as it is where it is equivalent, which is, for the same address, suites
+    and components and signed by an accepted key, in whatever file and form.
+  - Other entries of the same repository are removed, because apt refuses two entries with different keys. They are found by what they
+    point to, in one-line and deb822 form.
+  - Then refreshes apt's list of this one repository. If apt cannot read it, or does not accept its signature, everything is rolled
+    back, so that a broken repository never blocks other work with apt.
   - A key that is on the host and passes the checks is not fetched again.
 attributes:
   check_mode:
-    description: Fetches the key into memory and checks it, then tells which files would change.
+    description: Fetches the key into memory and checks it, then predicts which files change.
     support: full
   diff_mode:
     description: Shows the files of sources before and after.
@@ -47,14 +50,17 @@ options:
     description: Address of the armored key.
     type: str
   key_fingerprint:
-    description: The 40 hexadecimal digits of the one key in the file, spaces allowed.
-    type: str
+    description:
+      - The accepted keys, each as 40 hexadecimal digits, spaces allowed. Every key in the file must be one of them. List the old and the
+        new one while a repository rotates its key.
+    type: list
+    elements: str
   key_sha256:
     description: SHA-256 of the key's file; empty for any file with the right key.
     type: str
     default: ""
   replaces:
-    description: Other addresses of the same repository whose entries are removed, such as the one upstream of a mirror.
+    description: Equivalent addresses of the repository, such as the one upstream of a mirror; existing entries for them are removed.
     type: list
     elements: str
     default: []
@@ -84,11 +90,11 @@ steps:
   type: list
   elements: str
 source:
-  description: The file of the source.
+  description: The file with the entry, which may be somebody else's.
   returned: success
   type: str
 key:
-  description: The file of the key.
+  description: The file of the key, empty where the entry holds the key itself.
   returned: success
   type: str
 """
@@ -101,7 +107,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
 
 from ..module_utils.forja.apt.apt_get import architecture, refresh
-from ..module_utils.forja.apt.repository import Files, Repository, changes, check_key, desired, gather, plan
+from ..module_utils.forja.apt.repository import Files, Repository, changes, check_key, desired, equivalent, gather, plan
 from ..module_utils.forja.host import atomic as atomic_file
 from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.run import module_run
@@ -115,7 +121,7 @@ def argument_spec() -> Dict[str, Any]:
         "suites": {"type": "list", "elements": "str"},
         "components": {"type": "list", "elements": "str", "default": []},
         "key_url": {"type": "str"},
-        "key_fingerprint": {"type": "str"},
+        "key_fingerprint": {"type": "list", "elements": "str"},
         "key_sha256": {"type": "str", "default": ""},
         "replaces": {"type": "list", "elements": "str", "default": []},
     }
@@ -130,16 +136,16 @@ def fetch(module: AnsibleModule, url: str) -> bytes:
 
 
 def key_of(module: AnsibleModule, present: Optional[bytes], path: str) -> bytes:
-    """The key to install: the one on the host where it passes the checks, else the one from its address."""
-    wanted = (module.params["key_fingerprint"], module.params["key_sha256"])
+    """Return the key to install: the one on the host where it passes the checks, else the one from its address."""
+    accepted, sha256 = module.params["key_fingerprint"], module.params["key_sha256"]
     if present is not None:
         try:
-            check_key(present, wanted[0], wanted[1], path)
+            check_key(present, accepted, sha256, path)
             return present
         except ForjaError:
             pass
     content = fetch(module, module.params["key_url"])
-    check_key(content, wanted[0], wanted[1], module.params["key_url"])
+    check_key(content, accepted, sha256, module.params["key_url"])
     return content
 
 
@@ -157,33 +163,38 @@ def write(files: Files, paths: List[str]) -> None:
         atomic_file.replace(path, files[path])
 
 
+def targets(module: AnsibleModule, current: Files, repository: Repository) -> Files:
+    if module.params["state"] == "absent":
+        return {**current, repository.key: None, repository.source: None}
+    needed = equivalent(current, repository) is None
+    return desired(current, repository, key_of(module, current[repository.key], repository.key) if needed else None)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec(),
         supports_check_mode=True,
         required_if=[("state", "present", ["uri", "suites", "key_url", "key_fingerprint"])],
     )
-    values, run = module.params, module_run(module)
+    run, values = module_run(module), module.params
     try:
-        repository = Repository(values["name"], values["uri"] or "", values["suites"] or [], values["components"], architecture(run))
+        repository = Repository(values["name"], values["uri"] or "", values["suites"] or [], values["components"], architecture(run),
+                                values["replaces"], values["key_fingerprint"] or [])
         current = gather(repository)
-        if values["state"] == "present":
-            key = key_of(module, current[repository.key], repository.key)
-            wanted = desired(current, repository, key, values["replaces"])
-        else:
-            wanted = dict(current, **{repository.key: None, repository.source: None})
+        wanted = targets(module, current, repository)
         touched, steps = changes(current, wanted), plan(current, wanted)
+        entry = equivalent(wanted, repository)
         if touched and values["state"] == "present":
             steps.append("refresh apt's list of this repository")
         if touched and not module.check_mode:
             write(wanted, touched)
             if values["state"] == "present":
                 try:
-                    refresh(run, time.sleep, repository.source)
+                    refresh(run, time.sleep, entry.path if entry else repository.source)
                 except ForjaError as error:
                     write(current, touched)
-                    raise ForjaError(f"apt does not take {repository.uri}; everything is as before. {error}") from error
-            left = changes(gather(repository), wanted)
+                    raise ForjaError(f"apt does not accept {repository.uri}; everything is as before. {error}") from error
+            left = [path for path in touched if atomic_file.read(path) != wanted[path]]
             if left:
                 raise ForjaError(f"Still different after it was written: {', '.join(left)}")
     except (ForjaError, OSError) as error:
@@ -193,7 +204,9 @@ def main() -> None:
         {"before_header": path, "after_header": path, "before": show(path, current.get(path)), "after": show(path, wanted[path])}
         for path in touched
     ]
-    module.exit_json(changed=bool(steps), steps=steps, diff=diff, source=repository.source, key=repository.key)
+    signed_by = entry.signed_by if entry else repository.key
+    module.exit_json(changed=bool(steps), steps=steps, diff=diff, source=entry.path if entry else repository.source,
+                     key=signed_by if signed_by.startswith("/") else "")
 
 
 if __name__ == "__main__":

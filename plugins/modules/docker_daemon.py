@@ -7,19 +7,22 @@ short_description: Merges settings into the Docker engine's daemon.json and rest
 version_added: "0.1.0"
 author: The Forja authors (@forja)
 description:
-  - Merges O(settings) into C(daemon.json). Keys that are not named are kept, so several roles and a person can share the file.
-    A file that already means the same is not touched, whatever its order and its formatting.
-  - A file that cannot be read as a JSON object is kept as it is, and the module fails with the line and the column.
-  - Before the new file goes live, C(dockerd --validate) reads it (Docker 23.0 and later), and keys that are also flags of
-    C(docker.service) are refused by name, because the engine does not start with them.
+  - Merges O(settings) and O(defaults) into C(daemon.json). Keys that are not named are kept, so several roles and a person can share
+    the file. A file that already means the same is not touched, whatever its order and its formatting.
+  - A file that is not a JSON object, that names a key twice or holds a number out of range, is kept as it is, and the module fails
+    with the place or the key.
+  - Before the new file goes live, C(dockerd --validate) reads it (Docker 23.0 and later). Keys that are also flags of
+    C(docker.service), and log options that the log driver does not know, are refused by name, because the engine does not start
+    with them.
   - With O(restart=changed), an engine that runs is restarted and has to answer within O(timeout). If it does not, the previous file
-    comes back, the engine is restarted with it, and the module fails with the last lines of the journal. A run that was cut off in
-    the middle is completed, or taken back, by the next one.
+    comes back, the engine is restarted with it, and the module fails with the last lines of the journal. The next run completes an
+    interrupted run, or rolls it back.
   - A new value of C(live-restore) is adopted by the running engine before its restart, so that switching it on already keeps the
     containers running.
+  - Without O(settings) and O(defaults), the module changes nothing and returns what is effective.
 attributes:
   check_mode:
-    description: Tells what would change, and refuses what the real run would refuse.
+    description: Predicts the changes, and refuses what the real run would refuse.
     support: full
   diff_mode:
     description: Shows the file before and after, without the passwords that addresses carry.
@@ -30,13 +33,22 @@ options:
       - The settings as C(daemon.json) names them. Objects merge, V(null) removes a key, and everything else replaces what is there.
         Lists replace as well, because the order of C(dns) or C(registry-mirrors) means something (this is a JSON merge patch,
         RFC 7396).
+      - A new C(log-driver) drops the options of the one before it, unless O(settings) names them.
       - With O(state=absent), the keys to remove, whatever their values.
     type: dict
-    required: true
+    default: {}
+  defaults:
+    description:
+      - Settings that count only where neither O(settings), nor the file, nor a flag of C(docker.service) sets the key. To a list
+        that exists, the missing elements are added.
+      - C(log-opts) are left out where the effective log driver does not know them, C(live-restore) on a node of a swarm.
+      - With O(state=absent), what is removed where the file has this very value.
+    type: dict
+    default: {}
   state:
     description:
-      - V(absent) removes the keys that O(settings) names, and the file when nothing is left in it (to the engine an empty object
-        and a missing file are the same).
+      - V(absent) removes the keys of O(settings) and O(defaults), and the file when nothing is left in it (to the engine an empty
+        object and a missing file are the same).
     type: str
     choices: [present, absent]
     default: present
@@ -56,17 +68,22 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Rotate the logs of containers and let these survive a restart of the engine
+- name: Keep containers over restarts of the engine, and rotate their logs unless somebody chose a log driver
   forja.gpu.docker_daemon:
     settings:
       live-restore: true
+    defaults:
       log-driver: json-file
       log-opts: {max-size: 10m, max-file: "3"}
 
-- name: Drop a setting and leave the restart to somebody else
+- name: Remove a setting and leave the restart to somebody else
   forja.gpu.docker_daemon:
     settings: {default-runtime: null}
     restart: never
+
+- name: Read what is effective
+  forja.gpu.docker_daemon: {}
+  register: docker
 """
 
 RETURN = r"""
@@ -75,11 +92,11 @@ path:
   returned: success
   type: str
 before:
-  description: What the file said, without passwords.
+  description: The content of the file before, without passwords.
   returned: success
   type: dict
 after:
-  description: What the file says now, without passwords.
+  description: The content of the file after, without passwords.
   returned: success
   type: dict
 steps:
@@ -91,40 +108,74 @@ restarted:
   description: Whether the engine was restarted.
   returned: success
   type: bool
-engine_version:
-  description: The version that the engine answers with, empty where none runs.
+engine:
+  description: What the running engine says of itself, empty where none runs or answers.
+  returned: success
+  type: dict
+  contains:
+    version:
+      description: The version that the engine answers with.
+      type: str
+      sample: 26.1.5
+    data_root:
+      description: The folder of volumes and containers.
+      type: str
+    live_restore:
+      description: Whether containers keep running while the engine restarts.
+      type: bool
+    log_driver:
+      description: The log driver of new containers.
+      type: str
+    image_store:
+      description: V(containerd) where images are in containerd's own folder (RV(containerd_root)), V(engine) where they are in data_root.
+      type: str
+    swarm:
+      description: Whether the engine is a node of a swarm.
+      type: bool
+flags:
+  description: Keys of C(daemon.json) that flags of C(docker.service) set, with the flag as it is written.
+  returned: success
+  type: dict
+  sample: {hosts: "-H fd://"}
+endpoints:
+  description: The addresses on which the engine listens, or will listen when it starts.
+  returned: success
+  type: list
+  elements: str
+data_root:
+  description: The folder that the settings name for volumes and containers, also where no engine runs.
   returned: success
   type: str
-  sample: 26.1.5
-at_boot:
-  description: Whether the engine starts when the host boots.
+containerd_root:
+  description: The folder of containerd.
   returned: success
-  type: bool
+  type: str
 notes:
-  description: What a person should know, such as why the engine was not restarted.
+  description: What a person should know, such as which default a flag overrides, or why the engine was not restarted.
   returned: success
   type: list
   elements: str
 """
 
-import os
-import tempfile
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.forja.docker.config import Config, Plan, keys_of_flags, mask, parse, plan, refuse_conflicts, render
-from ..module_utils.forja.docker.engine import PREVIOUS, UNIT, Engine, Unit, ask, inspect, socket_of, validate, write_and_restart
-from ..module_utils.forja.host import atomic as atomic_file
+from ..module_utils.forja.docker.config import Config, mask, render
+from ..module_utils.forja.docker.daemon import Daemon, containerd_root
+from ..module_utils.forja.docker.engine import ask
+from ..module_utils.forja.docker.flags import endpoints
+from ..module_utils.forja.docker.settings import Request, data_root, effective
 from ..module_utils.forja.host.converge import converge
 from ..module_utils.forja.host.errors import ForjaError
-from ..module_utils.forja.host.run import Run, module_run
+from ..module_utils.forja.host.run import module_run
 
 
 def argument_spec() -> Dict[str, Any]:
     return {
-        "settings": {"type": "dict", "required": True},
+        "settings": {"type": "dict", "default": {}},
+        "defaults": {"type": "dict", "default": {}},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "path": {"type": "path", "default": "/etc/docker/daemon.json"},
         "restart": {"type": "str", "choices": ["never", "changed"], "default": "changed"},
@@ -132,81 +183,34 @@ def argument_spec() -> Dict[str, Any]:
     }
 
 
-def examine(run: Run, unit: Unit, todo: Plan, path: str, folder: str) -> List[str]:
-    """Refuses a file with which the engine would not start; returns notes on what could not be told."""
-    refuse_conflicts(todo.after, keys_of_flags(unit.argv), path)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".json") as draft:
-        draft.write(render(todo.after))
-        draft.flush()
-        notes = [validate(run, draft.name, path)]
-    read = [word.partition("=")[2] for word in unit.argv if word.startswith("--config-file=")]
-    if read and os.path.realpath(read[0]) != os.path.realpath(path):
-        notes.append(f"{UNIT} reads {read[0]}, not {path}")
-    return notes
-
-
-def engine_of(run: Run, config: Config, unit: Unit) -> Engine:
-    return Engine(run, ask, time.sleep, time.monotonic, socket_of(config, unit.argv))
-
-
 def shown(config: Config) -> str:
     return render(config).decode() if config else ""
 
 
-class State(NamedTuple):
-    content: Optional[bytes]
-    config: Config
-    interrupted: bool  # a run that was killed owes the restart
-    unit: Unit
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
-    path, settings, state = module.params["path"], module.params["settings"], module.params["state"]
-    module.params["settings"] = mask(settings)  # the invocation is shown with -vvv
-    run, may_restart, notes = module_run(module), module.params["restart"] == "changed", []
-
-    def read() -> State:
-        content = atomic_file.read(path)
-        return State(content, parse(content, path), atomic_file.read(path + PREVIOUS) is not None, inspect(run))
-
-    def restarts(found: State) -> bool:
-        return may_restart and (found.interrupted or found.unit.active and bool(plan(found.config, settings, state, path).steps))
-
-    def steps_of(found: State) -> List[str]:
-        late = ", which the last run was cut off from" if found.interrupted else ""
-        return plan(found.config, settings, state, path).steps + ([f"restart {UNIT}{late}"] if restarts(found) else [])
-
-    def apply(found: State, _: List[str]) -> None:
-        todo = plan(found.config, settings, state, path)
-        notes.extend(examine(run, found.unit, todo, path, module.tmpdir) if todo.steps else [])
-        content = None if state == "absent" and not todo.after else render(todo.after) if todo.steps else found.content
-        if restarts(found):
-            engine = engine_of(run, todo.after, found.unit)
-            notes.append(write_and_restart(engine, path, content, module.params["timeout"], todo.after.get("live-restore"))[1])
-        else:
-            atomic_file.replace(path, content)
-
+    values = module.params
+    request = Request(values["settings"], values["defaults"], values["state"])
+    values["settings"], values["defaults"] = mask(request.settings), mask(request.defaults)  # the invocation is shown with -vvv
+    daemon = Daemon(module_run(module), ask, time.sleep, time.monotonic, values["path"], request,
+                    values["restart"] == "changed", values["timeout"])
     try:
-        outcome = converge(read, steps_of, apply, module.check_mode)
-        found, unit = outcome.before, outcome.after.unit
-        todo = plan(found.config, settings, state, path)
-        if todo.steps and module.check_mode:
-            notes = examine(run, unit, todo, path, module.tmpdir)
-        # Asking a socket that systemd listens on would start an engine that is stopped.
-        version = engine_of(run, outcome.after.config, unit).version() if unit.active else ""
+        first = daemon.gather()
+        daemon.check(first, module.tmpdir)
+        outcome = converge(daemon.gather, daemon.steps, daemon.apply, module.check_mode)
+        todo, flags = daemon.todo(first), outcome.after.unit.flags
+        before, after = mask(todo.before), mask(todo.after)
+        module.exit_json(
+            changed=outcome.changed, steps=outcome.steps, path=values["path"], before=before, after=after, restarted=daemon.restarted,
+            engine=effective(outcome.after.info),
+            flags={key: " ".join((flag.name, *map(mask, flag.values))) for key, flag in flags.items()},
+            endpoints=endpoints(todo.after, flags),
+            data_root=data_root(todo.after, request, flags), containerd_root=containerd_root(),
+            notes=[note for note in daemon.notes if note],
+            diff={"before_header": values["path"], "after_header": values["path"], "before": shown(before), "after": shown(after)},
+        )
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
-        return
-    if todo.steps and may_restart and not found.unit.active:
-        notes.append(found.unit.note)
-    before, after = mask(todo.before), mask(todo.after)
-    module.exit_json(
-        changed=outcome.changed, path=path, before=before, after=after, steps=outcome.steps,
-        restarted=restarts(found) and not module.check_mode, engine_version=version, at_boot=unit.at_boot,
-        notes=[note for note in notes if note],
-        diff={"before_header": path, "after_header": path, "before": shown(before), "after": shown(after)},
-    )
 
 
 if __name__ == "__main__":

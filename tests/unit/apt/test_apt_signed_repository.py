@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from plugins.module_utils.forja.apt import apt_get as apt
 from plugins.module_utils.forja.apt import repository as apt_repository
 from plugins.module_utils.forja.apt.openpgp import fingerprints
-from plugins.module_utils.forja.apt.repository import Files, Repository, changes, check_key, desired, plan, without
+from plugins.module_utils.forja.apt.repository import Files, Repository, changes, check_key, desired, equivalent, plan
+from plugins.module_utils.forja.apt.sources import address, parse, without
 from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.run import Result
 from plugins.modules import apt_signed_repository
@@ -37,7 +38,8 @@ AQDNECi1OfMvePqbmbco1EX0IW/M+pyOqUyF6OMDthSVBA==
 """
 FINGERPRINT = "CBD1A852D89DE510BE6855D6A0ADD51CE1508C29"
 BINARY = base64.b64decode(b"".join(KEY.splitlines()[3:8]))
-DOCKER = Repository("docker", "http://mirror.test/download.docker.com/linux/debian", ["trixie"], ["stable"], "amd64")
+DOCKER = Repository("docker", "http://mirror.test/download.docker.com/linux/debian", ["trixie"], ["stable"], "amd64",
+                    ["https://download.docker.com/linux/debian"], [FINGERPRINT])
 
 
 # Keys
@@ -95,18 +97,18 @@ def test_no_bytes_upset_the_reader(content: bytes) -> None:
 @pytest.mark.parametrize(("fingerprint", "sha256", "content", "told"), [
     (FINGERPRINT, "", KEY, None),
     (" CBD1 A852 d89d e510 BE68  55D6 A0AD D51C E150 8C29", hashlib.sha256(KEY).hexdigest().upper(), KEY, None),
-    (FINGERPRINT[:-1] + "0", "", KEY, f"fingerprint {FINGERPRINT}, wanted is {FINGERPRINT[:-1]}0"),
-    (FINGERPRINT, "0" * 64, KEY, "wanted is 0000"),
+    (FINGERPRINT[:-1] + "0", "", KEY, f"fingerprint {FINGERPRINT}, expected is {FINGERPRINT[:-1]}0"),
+    (FINGERPRINT, "0" * 64, KEY, "expected is 0000"),
     ("E1508C29", "", KEY, "short id proves nothing"),
     (FINGERPRINT, "", BINARY, "is binary"),
-    (FINGERPRINT, "", b"<html>", "no key that can be trusted"),
+    (FINGERPRINT, "", b"<html>", "not a key file that can be trusted"),
 ])
 def test_a_key_is_checked(fingerprint: str, sha256: str, content: bytes, told: str | None) -> None:
     if told is None:
-        check_key(content, fingerprint, sha256, "http://x")
+        check_key(content, [fingerprint], sha256, "http://x")
         return
     with pytest.raises(ForjaError, match=told):
-        check_key(content, fingerprint, sha256, "http://x")
+        check_key(content, [fingerprint], sha256, "http://x")
 
 
 # Files of sources
@@ -118,12 +120,14 @@ URI = "https://download.docker.com/linux/debian"
     (f"deb [arch=amd64 signed-by=/x.gpg] {URI} bookworm stable\n", None),
     (f"deb {URI}/ bookworm stable\ndeb-src {URI} bookworm stable\n\n# comment\n", None),
     (f"deb http://other.test/x y z\n deb {URI} bookworm stable\n", "deb http://other.test/x y z\n"),
+    (f"deb [ arch=amd64, signed-by=/x ]{URI} bookworm stable # ours\n", None),
+    ("deb https://user:pw@download.docker.com:443//linux/debian/. bookworm stable\n", None),
     (f"# deb {URI} bookworm stable\n", f"# deb {URI} bookworm stable\n"),
     ("deb https://download.docker.com/linux/ubuntu noble stable\n", "deb https://download.docker.com/linux/ubuntu noble stable\n"),
     ("", ""),
 ])
 def test_one_line_entries_of_the_repository_go(before: str, after: str | None) -> None:
-    result = without("/etc/apt/sources.list.d/x.list", before.encode(), [URI])
+    result = without("/etc/apt/sources.list.d/x.list", before.encode(), [URI], "amd64")
     assert result == (None if after is None else after.encode())
 
 
@@ -135,25 +139,103 @@ OTHER = "Types: deb\nURIs: http://other.test/x\nSuites: y\n"
     (f"Types: deb\nuris: {URI}/\nSuites: bookworm\n\n{OTHER}", OTHER),
     (f"{OTHER}\n\nTypes: deb\nURIs:\n {URI}\nSuites: bookworm\n", OTHER),
     (OTHER, OTHER),
+    (f"Enabled: no\nTypes: deb\nURIs: {URI}\nSuites: x\n\n{OTHER}", f"Enabled: no\nTypes: deb\nURIs: {URI}\nSuites: x\n\n{OTHER}"),
+    (f"#Types: deb\n#URIs: {URI}\n\n{OTHER}", f"#Types: deb\n#URIs: {URI}\n\n{OTHER}"),
     (f"# a comment\n\n{OTHER}", f"# a comment\n\n{OTHER}"),
     ("", ""),
 ])
 def test_stanzas_of_the_repository_go(before: str, after: str | None) -> None:
-    result = without("/etc/apt/sources.list.d/x.sources", before.encode(), [URI])
+    result = without("/etc/apt/sources.list.d/x.sources", before.encode(), [URI], "amd64")
     assert result == (None if after is None else after.encode())
 
 
 def test_a_stanza_with_several_repositories_is_a_persons_work() -> None:
     with pytest.raises(ForjaError, match=r"x\.sources names this repository and others"):
-        without("x.sources", f"URIs: {URI} http://other.test/x\n".encode(), [URI])
+        without("x.sources", f"URIs: {URI} http://other.test/x\n".encode(), [URI], "amd64")
 
 
 @given(st.lists(st.sampled_from([f"deb {URI} a b", "deb http://other.test a b", "# c", "", "deb-src [a=b] " + URI + " a b"])))
 def test_taking_entries_out_twice_is_once(lines: list[str]) -> None:
-    once = without("x.list", "\n".join(lines).encode(), [URI])
+    once = without("x.list", "\n".join(lines).encode(), [URI], "amd64")
     if once is not None:
-        assert without("x.list", once, [URI]) == once
+        assert without("x.list", once, [URI], "amd64") == once
         assert URI.encode() not in once
+
+
+TOOLKIT = "https://nvidia.github.io/libnvidia-container/stable/deb"
+
+
+@pytest.mark.parametrize(("before", "uri"), [
+    (f"deb [signed-by=/usr/share/keyrings/nvidia-container-toolkit-keyring.gpg] {TOOLKIT}/$(ARCH) /\n", f"{TOOLKIT}/amd64"),
+    (f"deb {TOOLKIT}/amd64 /\n", f"{TOOLKIT}/$(ARCH)"),
+    (f"deb {TOOLKIT}/$(ARCH)/ ./\n#deb {TOOLKIT}/experimental/$(ARCH) /\n", f"{TOOLKIT}/amd64/"),
+])
+def test_the_architecture_in_an_address_is_filled_in(before: str, uri: str) -> None:
+    assert without("/etc/apt/sources.list.d/x.list", before.encode(), [uri], "amd64") is None
+    assert without("/etc/apt/sources.list.d/x.list", before.encode(), [uri], "arm64") == before.encode()
+
+
+def test_an_entry_is_the_same_in_both_forms() -> None:
+    line = parse("x.list", f"deb [arch=amd64,arm64 signed-by=/k.gpg trusted=yes] {URI} trixie stable test\n")[0]
+    stanza = parse("x.sources", f"Types: deb\nURIs: {URI}\n# a comment\nSuites: trixie\nComponents:\n stable\n test\n"
+                                "Architectures: amd64 arm64\nSigned-By: /k.gpg\nTrusted: yes\n")[0]
+    assert line._replace(path="") == stanza._replace(path="")
+    assert line.insecure
+    assert address(f"{URI}/", "amd64") == address("http://Download.docker.com:80/linux/debian", "amd64")
+
+
+# Entries of others
+
+MIRROR = DOCKER.uri
+INLINE = "\n".join(f" {line or '.'}" for line in KEY.decode().splitlines())
+DEB822 = f"X-Repolib-Name: docker\nComponents: stable\nURIs: {MIRROR}\nSigned-By: /k.asc\nSuites: trixie\nTypes: deb\n"
+
+
+@pytest.mark.parametrize(("path", "content", "fits"), [
+    (DOCKER.source, DEB822, True),
+    ("/etc/apt/sources.list.d/their.sources", DEB822.replace("Signed-By: /k.asc", f"Signed-By:\n{INLINE}"), True),
+    ("/etc/apt/sources.list.d/docker.list", f"deb [arch=amd64 signed-by=/k.gpg] {MIRROR}/ trixie stable\n", True),
+    ("/etc/apt/sources.list", f"deb http://other.test a b\ndeb [signed-by=/k.asc] {MIRROR} trixie stable\n", True),
+    # Not as good: another suite, no key, an unknown key, trusted without a key, sources, another address, a stranger's architecture.
+    ("/etc/apt/sources.list.d/docker.list", f"deb [signed-by=/k.gpg] {MIRROR} bookworm stable\n", False),
+    ("/etc/apt/sources.list.d/docker.list", f"deb {MIRROR} trixie stable\n", False),
+    ("/etc/apt/sources.list.d/docker.list", f"deb [signed-by=/other.asc] {MIRROR} trixie stable\n", False),
+    ("/etc/apt/sources.list.d/docker.list", f"deb [signed-by=/k.gpg trusted=yes] {MIRROR} trixie stable\n", False),
+    ("/etc/apt/sources.list.d/docker.list", f"deb [signed-by=/k.gpg] {MIRROR} trixie stable test\n", False),
+    ("/etc/apt/sources.list.d/docker.list", f"deb [signed-by=/k.gpg] {URI} trixie stable\n", False),
+    ("/etc/apt/sources.list.d/docker.list", f"deb [arch=arm64 signed-by=/k.gpg] {MIRROR} trixie stable\n", False),
+    ("/etc/apt/sources.list.d/docker.list", f"deb [signed-by=/misnamed.gpg] {MIRROR} trixie stable\n", False),
+    ("/etc/apt/sources.list.d/docker.sources", DEB822.replace("Types: deb", "Types: deb deb-src"), False),
+])
+def test_an_equivalent_entry_of_another_role_is_accepted(path: str, content: str, fits: bool) -> None:
+    keys: Files = {"/k.asc": KEY, "/k.gpg": BINARY, "/misnamed.gpg": KEY, "/other.asc": b"<html>"}
+    current: Files = {DOCKER.key: None, DOCKER.source: None, path: content.encode(), **keys}
+    assert (equivalent(current, DOCKER) is not None) == fits
+    wanted = desired(current, DOCKER, KEY)
+    assert (plan(current, wanted) == []) == fits
+    assert desired(wanted, DOCKER, KEY) == wanted
+    assert {name: wanted[name] for name in keys} == keys
+
+
+def test_an_equivalent_entry_beside_ours_is_the_one_that_stays() -> None:
+    """Else the role that wrote it and this one would each change the host in every run."""
+    theirs = f"deb [signed-by={DOCKER.key}] {MIRROR} trixie stable\n"
+    ours = apt_repository.render_source(DOCKER)
+    current: Files = {DOCKER.key: KEY, DOCKER.source: ours, "/etc/apt/sources.list.d/their.list": theirs.encode()}
+    assert plan(current, desired(current, DOCKER, KEY)) == [f"remove {DOCKER.source}"]
+
+
+def test_https_is_not_replaced_by_http() -> None:
+    secure = DOCKER._replace(uri=URI, replaces=[])
+    entry = f"deb [signed-by=/k.gpg] {URI} trixie stable\n"
+    assert equivalent({"/etc/apt/sources.list": entry.encode(), "/k.gpg": BINARY}, secure)
+    assert not equivalent({"/etc/apt/sources.list": entry.replace("https", "http").encode(), "/k.gpg": BINARY}, secure)
+
+
+def test_a_rotated_key_is_accepted_from_a_list() -> None:
+    check_key(KEY, ["0" * 40, FINGERPRINT], "", "http://x")
+    with pytest.raises(ForjaError, match=f"expected is {'0' * 40} or {'1' * 40}"):
+        check_key(KEY, ["0" * 40, "1" * 40], "", "http://x")
 
 
 def test_the_source_names_key_and_architecture() -> None:
@@ -172,9 +254,9 @@ def test_nothing_is_left_to_do_after_a_plan() -> None:
         DOCKER.key: None,
         DOCKER.source: None,
     }
-    wanted = desired(current, DOCKER, KEY, [URI])
+    wanted = desired(current, DOCKER, KEY)
     assert plan(current, wanted) == [f"write {DOCKER.key}", "remove /etc/apt/sources.list.d/docker.list", f"write {DOCKER.source}"]
-    assert changes(wanted, desired(wanted, DOCKER, KEY, [URI])) == []
+    assert changes(wanted, desired(wanted, DOCKER, KEY)) == []
 
 
 # apt

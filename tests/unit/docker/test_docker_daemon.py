@@ -12,22 +12,12 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugins.module_utils.forja.docker import daemon as docker_daemon_helper
 from plugins.module_utils.forja.docker import engine as docker_engine
-from plugins.module_utils.forja.docker.config import (
-    Config,
-    environment,
-    expand,
-    keys_of_flags,
-    mask,
-    merge,
-    parse,
-    plan,
-    prune,
-    refuse_conflicts,
-    render,
-    same,
-)
-from plugins.module_utils.forja.docker.engine import PREVIOUS, Engine, Unit, inspect, socket_of, validate, write_and_restart
+from plugins.module_utils.forja.docker.config import Config, drain, fill, mask, merge, parse, prune, render, same
+from plugins.module_utils.forja.docker.engine import PREVIOUS, Engine, Unit, inspect, validate, write_and_restart
+from plugins.module_utils.forja.docker.flags import endpoints, environment, expand, parse_flags, refuse_conflicts, socket_of
+from plugins.module_utils.forja.docker.settings import Request, data_root, effective, plan, refuse_log_options
 from plugins.module_utils.forja.host import atomic as atomic_file
 from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.run import Result
@@ -79,11 +69,12 @@ def test_merging_and_pruning_twice_is_once(current: Config, settings: Config) ->
         assert same(change(once, settings), once)
 
 
-@given(configs, configs, st.sampled_from(["present", "absent"]))
-def test_nothing_is_left_to_do_after_a_plan(current: Config, settings: Config, state: str) -> None:
-    todo = plan(current, settings, state, PATH)
+@given(configs, configs, configs, st.sampled_from(["present", "absent"]))
+def test_nothing_is_left_to_do_after_a_plan(current: Config, settings: Config, defaults: Config, state: str) -> None:
+    request = Request(settings, defaults, state)
+    todo = plan(current, request, {}, PATH)
     read_again = parse(render(todo.after), PATH)
-    assert plan(read_again, settings, state, PATH).steps == []
+    assert plan(read_again, request, {}, PATH).steps == []
     assert bool(todo.steps) == (not same(todo.before, todo.after))
 
 
@@ -94,13 +85,39 @@ def test_what_is_not_named_is_kept(current: Config, settings: Config) -> None:
         assert all(same(result[key], value) for key, value in current.items() if key not in settings)
 
 
+@pytest.mark.parametrize(("current", "defaults", "decided", "result"), [
+    ({}, {"a": 1}, {}, {"a": 1}),
+    ({"a": 2}, {"a": 1}, {}, {"a": 2}),
+    ({}, {"a": 1}, {"a": None}, {}),
+    ({"o": {"x": 1}}, {"o": {"x": 2, "y": 3}}, {}, {"o": {"x": 1, "y": 3}}),
+    ({"o": {"x": 1}}, {"o": {"y": 3}}, {"o": {"y": None}}, {"o": {"x": 1}}),
+    ({"l": ["own"]}, {"l": ["ours", "own"]}, {}, {"l": ["own", "ours"]}),
+    ({"l": "odd"}, {"l": ["ours"]}, {}, {"l": "odd"}),
+])
+def test_fill_adds_only_what_is_missing(current: Config, defaults: Config, decided: Config, result: Config) -> None:
+    assert same(fill(current, defaults, decided), result)
+
+
+@pytest.mark.parametrize(("current", "defaults", "result"), [
+    ({"a": 1, "b": 2}, {"a": 1}, {"b": 2}),
+    ({"a": 2}, {"a": 1}, {"a": 2}),
+    ({"o": {"x": 1, "y": 9}}, {"o": {"x": 1, "y": 3}}, {"o": {"y": 9}}),
+    ({"o": {"x": 1}}, {"o": {"x": 1}}, {}),
+    ({"l": ["own", "ours"]}, {"l": ["ours"]}, {"l": ["own"]}),
+    ({"l": ["ours"]}, {"l": ["ours"]}, {}),
+    ({"o": {}, "l": []}, {"o": {"x": 1}, "l": ["ours"]}, {"o": {}, "l": []}),
+])
+def test_drain_removes_only_what_has_the_value_of_the_default(current: Config, defaults: Config, result: Config) -> None:
+    assert same(drain(current, defaults), result)
+
+
 @given(configs)
 def test_a_rendered_file_means_the_same(config: Config) -> None:
     assert same(parse(render(config), PATH), config)
 
 
 def test_a_plan_keeps_the_order_of_the_file() -> None:
-    assert list(plan({"z": 1, "a": 2}, {"m": 3}, "present", PATH).after) == ["z", "a", "m"]
+    assert list(plan({"z": 1, "a": 2}, Request({"m": 3}), {}, PATH).after) == ["z", "a", "m"]
 
 
 # Reading
@@ -115,6 +132,12 @@ def test_no_settings(content: bytes | None) -> None:
     (b"[1]", r"holds a JSON list, not an object"),
     (b'"x"', r"holds a JSON str"),
     (b'{"a": NaN}', r"NaN is not a number"),
+    (b'{"x": 1e400}', r"1e400 is not a number"),
+    (b'{"a": [-1e999]}', r"-1e999 is not a number"),
+    (b'{"log-opts": {"max-size": "1m"}, "log-opts": {"tag": "x"}}', r"the key log-opts occurs twice"),
+    (b'{"o": {"k": 1, "k": 1}}', r"the key k occurs twice"),
+    (b'{\n  // ours\n  "a": 1\n}', r"line 2, column 3: .*JSON has no comments"),
+    (b'{\n  # ours\n  "a": 1\n}', r"JSON has no comments"),
     (b"\xff\xfe{}", r"not text in UTF-8"),
     (b"\x7fELF\x00\x01", r"line 1, column 1"),
     (b"[" * 100_000, r"not valid JSON"),
@@ -139,16 +162,18 @@ def test_passwords_are_not_shown(text: str, shown: str) -> None:
 # Flags of the unit
 
 @pytest.mark.parametrize(("words", "keys"), [
-    (["/usr/sbin/dockerd", "-H", "fd://", "--containerd=/run/containerd/containerd.sock"], {"hosts": "-H", "containerd": "--containerd"}),
-    (["dockerd", "-D", "-l=info", "-sbtrfs"], {"debug": "-D", "log-level": "-l", "storage-driver": "-s"}),
-    (["dockerd", "--label", "a=b", "--registry-mirror=https://x", "--insecure-registry", "x:5000"],
-     {"labels": "--label", "registry-mirrors": "--registry-mirror", "insecure-registries": "--insecure-registry"}),
-    (["dockerd", "--dns=1.1.1.1", "--dns-search", "x", "--dns-opt=y"],
-     {"dns": "--dns", "dns-search": "--dns-search", "dns-opts": "--dns-opt"}),
+    (["/usr/sbin/dockerd", "-H", "fd://", "--containerd=/run/containerd/containerd.sock"],
+     {"hosts": ("-H", "fd://"), "containerd": ("--containerd", "/run/containerd/containerd.sock")}),
+    (["dockerd", "-D", "-l=info", "-sbtrfs"], {"debug": ("-D",), "log-level": ("-l", "info"), "storage-driver": ("-s", "btrfs")}),
+    (["dockerd", "--label", "a=b", "--label=c", "--registry-mirror=https://x"],
+     {"labels": ("--label", "a=b", "c"), "registry-mirrors": ("--registry-mirror", "https://x")}),
+    (["dockerd", "--live-restore", "--dns=1.1.1.1", "--dns-search", "x", "--dns-opt=y"],
+     {"live-restore": ("--live-restore",), "dns": ("--dns", "1.1.1.1"), "dns-search": ("--dns-search", "x"),
+      "dns-opts": ("--dns-opt", "y")}),
     (["dockerd", "--", "-"], {}),
 ])
-def test_flags_have_their_keys(words: list[str], keys: dict[str, str]) -> None:
-    assert keys_of_flags(words) == keys
+def test_flags_have_their_keys(words: list[str], keys: dict[str, tuple[str, ...]]) -> None:
+    assert {key: (flag.name, *flag.values) for key, flag in parse_flags(words).items()} == keys
 
 
 @pytest.mark.parametrize(("config", "words", "named"), [
@@ -161,24 +186,110 @@ def test_flags_have_their_keys(words: list[str], keys: dict[str, str]) -> None:
 ])
 def test_a_key_that_is_a_flag_is_refused(config: Config, words: list[str], named: str | None) -> None:
     if named is None:
-        refuse_conflicts(config, keys_of_flags(words), PATH)
+        refuse_conflicts(config, parse_flags(words), PATH)
         return
     with pytest.raises(ForjaError, match=named):
-        refuse_conflicts(config, keys_of_flags(words), PATH)
+        refuse_conflicts(config, parse_flags(words), PATH)
+
+
+# What a person or a flag has decided
+
+DEFAULTS = {"live-restore": True, "log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"},
+            "registry-mirrors": ["https://ours"]}
+LOGS = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}
+
+
+@pytest.mark.parametrize(("before", "settings", "words", "after"), [
+    ({}, {}, [], DEFAULTS),
+    # A person's log driver and its options are kept, ours are not added to it.
+    ({"log-driver": "gelf", "log-opts": {"gelf-address": "udp://x"}}, {}, [],
+     {**DEFAULTS, "log-driver": "gelf", "log-opts": {"gelf-address": "udp://x"}}),
+    ({"log-driver": "journald"}, {}, [], {"live-restore": True, "log-driver": "journald", "registry-mirrors": ["https://ours"]}),
+    ({"log-driver": "loki", "log-opts": {"loki-url": "x"}}, {}, [], {**DEFAULTS, "log-driver": "loki", "log-opts": {"loki-url": "x"}}),
+    ({"log-driver": "local"}, {}, [], {**DEFAULTS, "log-driver": "local"}),
+    ({"log-opts": {"max-size": "1g", "tag": "x"}}, {}, [], {**DEFAULTS, "log-opts": {"max-size": "1g", "tag": "x", "max-file": "3"}}),
+    ({"registry-mirrors": ["https://own"]}, {}, [], {**DEFAULTS, "registry-mirrors": ["https://own", "https://ours"]}),
+    ({"live-restore": False}, {}, [], {**DEFAULTS, "live-restore": False}),
+    # What is asked for wins, and a new driver does not keep the options of the old one.
+    (DEFAULTS, {"log-driver": "journald"}, [], {"live-restore": True, "log-driver": "journald", "registry-mirrors": ["https://ours"]}),
+    (DEFAULTS, {"log-driver": "loki", "log-opts": {"max-size": "5m"}}, [],
+     {**DEFAULTS, "log-driver": "loki", "log-opts": {"max-size": "5m"}}),
+    ({"log-driver": "gelf", "log-opts": {"gelf-address": "x", "tag": "t"}}, {"log-driver": "json-file"}, [],
+     {**DEFAULTS, "log-opts": {"tag": "t", "max-size": "10m", "max-file": "3"}}),
+    (DEFAULTS, {"log-opts": {"max-size": "50m"}}, [], {**DEFAULTS, "log-opts": {"max-size": "50m", "max-file": "3"}}),
+    (DEFAULTS, {"live-restore": None}, [], {key: value for key, value in DEFAULTS.items() if key != "live-restore"}),
+    # Flags of a person's drop-in are respected: ours goes where it would collide.
+    ({}, {}, ["--log-driver=journald"], {"live-restore": True, "registry-mirrors": ["https://ours"]}),
+    (DEFAULTS, {}, ["--log-driver=local"], {key: value for key, value in DEFAULTS.items() if key != "log-driver"}),
+    (DEFAULTS, {}, ["--live-restore", "--registry-mirror=x"], LOGS),
+])
+def test_what_others_decided_is_kept(before: Config, settings: Config, words: list[str], after: Config) -> None:
+    flags = parse_flags(words)
+    todo = plan(before, Request(settings, DEFAULTS), flags, PATH)
+    assert same(todo.after, after)
+    assert not plan(todo.after, Request(settings, DEFAULTS), flags, PATH).steps
+    refuse_log_options(todo.after, flags, PATH)
+
+
+def test_a_default_that_does_not_count_is_named() -> None:
+    todo = plan({"live-restore": False}, Request({}, DEFAULTS), parse_flags(["--log-driver", "journald"]), PATH)
+    assert [note.split(",")[0] for note in todo.notes] == [
+        "live-restore is False in the file", "log-driver is set by the flag --log-driver journald of docker.service",
+    ]
+    swarm = plan({}, Request({}, DEFAULTS), {}, PATH, swarm=True)
+    assert "live-restore" not in swarm.after
+    assert "swarm" in swarm.notes[0]
+
+
+def test_absent_leaves_a_persons_values() -> None:
+    own = {"log-driver": "gelf", "log-opts": {"gelf-address": "x"}, "registry-mirrors": ["https://own", "https://ours"], "bip": "y"}
+    todo = plan({**own, "live-restore": True, "debug": False}, Request({"debug": True}, DEFAULTS, "absent"), {}, PATH)
+    assert todo.after == {**own, "registry-mirrors": ["https://own"]}
+    assert plan(DEFAULTS, Request({}, DEFAULTS, "absent"), {}, PATH).steps == [f"remove {PATH}, nothing is left in it"]
+
+
+@pytest.mark.parametrize(("config", "words", "named"), [
+    ({"log-driver": "json-file", "log-opts": {"gelf-address": "x"}}, [], "gelf-address, which the log driver json-file does not know"),
+    ({"log-opts": {"syslog-address": "x"}}, [], "syslog-address, which the log driver json-file"),
+    ({"log-opts": {"max-size": "1m", "max-file": "3"}}, ["--log-driver=journald"], "max-file, max-size, which the log driver journald"),
+])
+def test_log_options_of_another_driver_are_refused(config: Config, words: list[str], named: str) -> None:
+    with pytest.raises(ForjaError, match=named):
+        refuse_log_options(config, parse_flags(words), PATH)
+
+
+@pytest.mark.parametrize(("config", "settings", "words", "folder"), [
+    ({}, {}, [], "/var/lib/docker"),
+    ({}, {"data-root": "/data/d"}, [], "/data/d"),
+    ({"data-root": "/own"}, {"data-root": "/data/d"}, [], "/own"),
+    ({"data-root": "/own"}, {}, ["--data-root=/flag"], "/flag"),
+    ({"graph": "/old"}, {}, [], "/old"),
+])
+def test_the_folder_of_the_data(config: Config, settings: Config, words: list[str], folder: str) -> None:
+    assert data_root(config, Request(settings), parse_flags(words)) == folder
+
+
+def test_a_running_engine_says_what_is_effective() -> None:
+    info = {"ServerVersion": "29.1.0", "DockerRootDir": "/data", "LiveRestoreEnabled": True, "LoggingDriver": "journald",
+            "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]], "Swarm": {"LocalNodeState": "active"}}
+    assert effective(info) == {"version": "29.1.0", "data_root": "/data", "live_restore": True, "log_driver": "journald",
+                               "image_store": "containerd", "swarm": True}
+    assert effective({"ServerVersion": "26", "DriverStatus": [["Backing Filesystem", "extfs"]]})["image_store"] == "engine"
+    assert effective({}) == {}
 
 
 def test_variables_of_the_unit_are_filled_in(tmp_path: Path) -> None:
     defaults = tmp_path / "docker"
     defaults.write_text("# a comment\nDOCKER_OPTS=\"--log-driver=journald --label a=b\"\nBROKEN='x\nEMPTY=\n")
     shown = (
-        "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nEnvironment=LEVEL=debug\n"
+        "LoadState=loaded\nActiveState=active\nEnvironment=LEVEL=debug\n"
         f"EnvironmentFiles={defaults} (ignore_errors=yes)\nEnvironmentFiles=/nowhere/at all (ignore_errors=yes)\n"
         "ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// --log-level=${LEVEL} $DOCKER_OPTS $EMPTY"
         " ; ignore_errors=no ; start_time=[n/a] }\n"
     )
     unit = inspect(lambda _argv: Result(0, shown, ""))
     argv = ["/usr/sbin/dockerd", "-H", "fd://", "--log-level=debug", "--log-driver=journald", "--label", "a=b"]
-    assert unit == Unit(True, argv, "", at_boot=True)
+    assert unit == Unit(True, parse_flags(argv), "")
     assert environment(defaults.read_text())["BROKEN"] == "'x"
     assert expand(["$NO", "${NO}x"], {}) == ["x"]
 
@@ -203,7 +314,9 @@ def test_an_engine_that_does_not_run_is_data(rc: int, out: str, note: str) -> No
     ({"hosts": "broken"}, ["dockerd", "-H=unix:///x.sock"], "/x.sock"),
 ])
 def test_the_socket(config: Config, argv: list[str], socket: str) -> None:
-    assert socket_of(config, argv) == socket
+    flags = parse_flags(argv)
+    assert socket_of(config, flags) == socket
+    assert endpoints(config, flags)
 
 
 @pytest.mark.parametrize(("rc", "told", "note"), [
@@ -218,9 +331,9 @@ def test_dockerd_validates_where_it_can(rc: int, told: str, note: str) -> None:
 
 
 def test_dockerd_is_quoted_when_it_refuses() -> None:
-    refusal = "file /tmp/d.json: the following directives don't match: http://u:s3cret@x"
+    refusal = Result(1, "", "file /tmp/d.json: the following directives don't match: http://u:s3cret@x")
     with pytest.raises(ForjaError, match=rf"file {PATH}: the following directives don't match") as raised:
-        validate(lambda _argv: Result(1, "", refusal), "/tmp/d.json", PATH)
+        validate(lambda _argv: refusal, "/tmp/d.json", PATH)
     assert "s3cret" not in str(raised.value)
 
 
@@ -244,13 +357,13 @@ class Machine:
                 return Result(1, "", "Job for docker.service failed")
             self.starts_at, self.live_restore = self.time + self.slow, bool(self.config().get("live-restore"))
         if "reload" in argv:
-            self.live_restore = bool(self.config().get("live-restore"))
+            self.live_restore = bool(self.config().get("live-restore", self.live_restore))
         return Result(0, "level=error msg=nonsense proxy=http://u:s3cret@x" if argv[0] == "journalctl" else "", "")
 
     def ask(self, _socket: str, request: str) -> dict[str, Any] | None:
         if self.time < self.starts_at:
             return None
-        return {"Version": "26.1.5"} if request == "/version" else {"LiveRestoreEnabled": self.live_restore}
+        return {"Version": "26.1.5"} if request == "/version" else {"ServerVersion": "26.1.5", "LiveRestoreEnabled": self.live_restore}
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds
@@ -302,7 +415,9 @@ def test_an_engine_that_is_down_anyway_is_told(path: Path) -> None:
     assert path.read_bytes() == b"{}"
 
 
-@pytest.mark.parametrize(("old", "new", "reloaded"), [(False, True, True), (True, False, True), (True, True, False), (False, None, False)])
+@pytest.mark.parametrize(("old", "new", "reloaded"), [
+    (False, True, True), (True, False, True), (True, True, False), (False, None, False), (True, None, True),
+])
 def test_the_running_engine_adopts_live_restore_first(path: Path, old: bool, new: bool | None, reloaded: bool) -> None:
     machine = Machine(path)
     machine.live_restore = old
@@ -310,6 +425,7 @@ def test_the_running_engine_adopts_live_restore_first(path: Path, old: bool, new
     assert write_and_restart(machine.engine, str(path), content, 60, new) == ("26.1.5", "")
     order = [command for command in machine.commands if "reload" in command or "systemctl restart" in command]
     assert [("reload" in command) for command in order] == ([True, False] if reloaded else [False])
+    assert path.read_bytes() == content
 
 
 def test_an_engine_that_hangs_is_not_asked_to_adopt_anything(path: Path) -> None:
@@ -342,9 +458,8 @@ def run_module(monkeypatch: pytest.MonkeyPatch, unit: Unit, **arguments: Any) ->
         told.update(result)
         raise ExitError
 
-    monkeypatch.setattr(docker_daemon, "inspect", lambda _run: unit)
-    monkeypatch.setattr(docker_daemon, "validate", lambda _run, draft, path: docker_engine.validate(
-        lambda _argv: Result(0, "", ""), draft, path))
+    monkeypatch.setattr(docker_daemon_helper, "inspect", lambda _run: unit)
+    monkeypatch.setattr(docker_daemon_helper, "validate", lambda *_: "")
     monkeypatch.setattr("plugins.modules.docker_daemon.AnsibleModule.exit_json", leave)
     monkeypatch.setattr("plugins.modules.docker_daemon.AnsibleModule.fail_json", lambda self, msg: leave(self, failed=True, msg=msg))
     with patch_module_args(arguments), pytest.raises(ExitError):
@@ -352,7 +467,7 @@ def run_module(monkeypatch: pytest.MonkeyPatch, unit: Unit, **arguments: Any) ->
     return told
 
 
-STOPPED = Unit(False, [], "docker.service does not run, so it is not restarted")
+STOPPED = Unit(False, {}, "docker.service does not run, so it is not restarted")
 
 
 def test_module_predicts_does_and_is_done(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
@@ -383,16 +498,16 @@ def test_module_leaves_a_file_that_means_the_same(monkeypatch: pytest.MonkeyPatc
 
 def test_module_restarts_an_engine_that_runs(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     machine = Machine(path)
-    monkeypatch.setattr(docker_daemon, "Engine", lambda *_: machine.engine)
-    running = Unit(True, ["dockerd", "-H", "fd://"], "")
+    monkeypatch.setattr(docker_daemon_helper, "Engine", lambda *_: machine.engine)
+    running = Unit(True, parse_flags(["dockerd", "-H", "fd://"]), "")
     told = run_module(monkeypatch, running, path=str(path), settings={"live-restore": True})
-    assert (told["restarted"], told["engine_version"]) == (True, "26.1.5")
+    assert (told["restarted"], told["engine"]["version"]) == (True, "26.1.5")
     assert told["steps"][-1] == "restart docker.service"
     told = run_module(monkeypatch, running, path=str(path), settings={"live-restore": True})
-    assert (told["changed"], told["restarted"], told["engine_version"]) == (False, False, "26.1.5")
+    assert (told["changed"], told["restarted"], told["engine"]["version"]) == (False, False, "26.1.5")
     Path(str(path) + PREVIOUS).write_bytes(b"")
     told = run_module(monkeypatch, running, path=str(path), settings={"live-restore": True})
-    assert told["steps"] == ["restart docker.service, which the last run was cut off from"]
+    assert told["steps"] == ["restart docker.service, pending from an interrupted run"]
     told = run_module(monkeypatch, running, path=str(path), settings={"hosts": ["tcp://x"]})
     assert "hosts is set both" in told["msg"]
     assert json.loads(path.read_text()) == {"live-restore": True}

@@ -1,30 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A signed apt repository as two files, its key and its deb822 source, and the older entries that stand in their way.
+"""A signed apt repository as two files, its key and its deb822 source, and the other entries that point to it.
 
-Files are a mapping path -> content, None for a file that is not there: plan() compares two of these.
+Files are a mapping path -> content, None for a file that does not exist: plan() compares two of these.
 """
 
 import glob
 import hashlib
 import re
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import Dict, List, NamedTuple, Optional
 
 from ..host import atomic as atomic_file
 from ..host.errors import ForjaError
 from .openpgp import fingerprints
+from .sources import Entry, address, parse, points_to, without
 
 Files = Dict[str, Optional[bytes]]
 
-# deb [arch=amd64 signed-by=/x] https://host/path suite component ...
-ONE_LINE = re.compile(r"\s*deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?(\S+)\s")
+LISTS = (".list", ".sources")
 
 
 class Repository(NamedTuple):
+    """A repository; `replaces` are other addresses of it, `accepted` the fingerprints of the keys that may sign it."""
+
     name: str
     uri: str
     suites: List[str]
     components: List[str]
     architecture: str
+    replaces: List[str] = []
+    accepted: List[str] = []
 
     @property
     def key(self) -> str:
@@ -36,36 +40,85 @@ class Repository(NamedTuple):
 
 
 def gather(repository: Repository) -> Files:
+    """Read the lists of apt's sources, and the keys which the entries of this repository name."""
     paths = ["/etc/apt/sources.list", repository.key, repository.source]
     paths += glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources")
-    return {path: atomic_file.read(path) for path in paths}
+    files = {path: atomic_file.read(path) for path in paths}
+    keys = [entry.signed_by for entry in entries(files, repository) if entry.signed_by.startswith("/")]
+    files.update({path: atomic_file.read(path) for path in keys})
+    return files
 
 
-def check_key(content: bytes, fingerprint: str, sha256: str, origin: str) -> None:
-    """Raises unless the file holds the one key with this fingerprint, and is the one with this checksum (empty: any)."""
+def entries(files: Files, repository: Repository) -> List[Entry]:
+    """Return the enabled entries that point to the repository, by its own address or by one that it replaces."""
+    wanted = {address(uri, repository.architecture) for uri in [repository.uri] + repository.replaces}
+    lists = {path: content.decode(errors="surrogateescape") for path, content in files.items() if content and path.endswith(LISTS)}
+    found = [entry for path in sorted(lists) for entry in parse(path, lists[path])]
+    return [entry for entry in found if points_to(entry, wanted, repository.architecture)]
+
+
+def equivalent(files: Files, repository: Repository) -> Optional[Entry]:
+    """Return an entry of somebody else that is as good as ours: the same repository, signed by an accepted key.
+
+    Another role or Docker's own instructions may have written it; rewriting it in every run would make two roles alternate.
+    """
+    found = entries(files, repository)
+    alone = [entry for entry in found if [other.path for other in found].count(entry.path) == 1]
+    fitting = [entry for entry in alone if _fits(entry, files, repository)]
+    return next((entry for entry in sorted(fitting, key=lambda entry: entry.path == repository.source)), None)
+
+
+def _fits(entry: Entry, files: Files, repository: Repository) -> bool:
+    def flat(suites: List[str]) -> List[str]:
+        return sorted({"/" if suite in ("/", "./") else suite for suite in suites})
+
+    weaker = repository.uri.startswith("https://") and not all(uri.startswith("https://") for uri in entry.uris)
+    same = address(repository.uri, repository.architecture) == address(entry.uris[0], repository.architecture) and len(entry.uris) == 1
+    architectures = entry.fields.get("architectures", "").split()
+    return (
+        same and not weaker and not entry.insecure and entry.types == ("deb",)
+        and flat(list(entry.suites)) == flat(repository.suites) and sorted(entry.components) == sorted(repository.components)
+        and (not architectures or repository.architecture in architectures)
+        and _signed(entry, files, repository)
+    )
+
+
+def _signed(entry: Entry, files: Files, repository: Repository) -> bool:
+    content = (files.get(entry.signed_by) if entry.signed_by.startswith("/") else entry.signed_by.encode()) or b""
+    # apt reads an armored key under a name in .asc only, a binary one under any other.
+    if content.lstrip().startswith(b"-----BEGIN PGP") != (entry.signed_by.endswith(".asc") or not entry.signed_by.startswith("/")):
+        return False
+    try:
+        return set(fingerprints(content)) <= {normal_fingerprint(text) for text in repository.accepted}
+    except ForjaError:
+        return False
+
+
+def check_key(content: bytes, accepted: List[str], sha256: str, origin: str) -> None:
+    """Raise unless every key in the file has an accepted fingerprint, and the file has the checksum (empty: any)."""
     digest = hashlib.sha256(content).hexdigest()
     if sha256 and digest != sha256.lower():
         raise ForjaError(
-            f"The key from {origin} has the SHA-256 {digest}, wanted is {sha256}. Nothing was changed. If the repository has a new key, "
-            "check it and give its checksum and fingerprint."
+            f"The key from {origin} has the SHA-256 {digest}, expected is {sha256}. Nothing was changed. If the repository has a new key, "
+            "check it and set its checksum and fingerprint."
         )
     try:
         found = sorted(set(fingerprints(content)))
     except ForjaError as error:
-        raise ForjaError(f"The file from {origin} is no key that can be trusted: {error}. Nothing was changed.") from error
+        raise ForjaError(f"The file from {origin} is not a key file that can be trusted: {error}. Nothing was changed.") from error
     if not content.lstrip().startswith(b"-----BEGIN PGP"):
-        raise ForjaError(f"The key from {origin} is binary; apt wants it armored (gpg --enarmor) under a name in .asc.")
-    wanted = normal_fingerprint(fingerprint)
-    if found != [wanted]:
+        raise ForjaError(f"The key from {origin} is binary; apt expects an armored one (gpg --enarmor) under a name in .asc.")
+    wanted = [normal_fingerprint(fingerprint) for fingerprint in accepted]
+    if not set(found) <= set(wanted):
         raise ForjaError(
-            f"The key from {origin} has the fingerprint {' and '.join(found)}, wanted is {wanted}. Nothing was changed."
+            f"The key from {origin} has the fingerprint {' and '.join(found)}, expected is {' or '.join(wanted)}. Nothing was changed."
         )
 
 
 def normal_fingerprint(fingerprint: str) -> str:
     normal = re.sub(r"\s+", "", fingerprint).upper()
     if not re.match(r"[0-9A-F]{40}$", normal):
-        raise ForjaError(f"{fingerprint!r} is no fingerprint: 40 hexadecimal digits are wanted, a short id proves nothing.")
+        raise ForjaError(f"{fingerprint!r} is not a fingerprint: 40 hexadecimal digits are expected, a short id proves nothing.")
     return normal
 
 
@@ -78,65 +131,21 @@ def render_source(repository: Repository) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _address(uri: str) -> str:
-    """The address without what makes no difference."""
-    return re.sub(r"^https?://", "", uri.strip()).rstrip("/").lower()
-
-
-def without(path: str, content: bytes, uris: List[str]) -> Optional[bytes]:
-    """A file of sources without the entries of these repositories; None when it holds no other entry."""
-    ours = {_address(uri) for uri in uris}
-    text = content.decode(errors="surrogateescape")
-    return _without_stanzas(path, text, ours) if path.endswith(".sources") else _without_lines(text, ours)
-
-
-def _without_lines(text: str, ours: Set[str]) -> Optional[bytes]:
-    kept, entries, dropped = [], 0, 0
-    for line in text.splitlines(True):
-        entry = ONE_LINE.match(line)
-        if entry and _address(entry.group(1)) in ours:
-            dropped += 1
-            continue
-        entries += bool(entry)
-        kept.append(line)
-    if not entries and dropped:
-        return None
-    return "".join(kept).encode(errors="surrogateescape")
-
-
-def _without_stanzas(path: str, text: str, ours: Set[str]) -> Optional[bytes]:
-    kept, entries, dropped = [], 0, 0
-    for stanza in re.split(r"(?<=\n)(?:[ \t]*\n)+", text):
-        named = re.search(r"^URIs:((?:.*)(?:\n[ \t]+.*)*)", stanza, re.MULTILINE | re.IGNORECASE)
-        uris = {_address(uri) for uri in named.group(1).split()} if named else set()
-        if uris and uris <= ours:
-            dropped += 1
-            continue
-        if uris & ours:
-            raise ForjaError(
-                f"{path} names this repository and others in one stanza; apt would find two keys for it. "
-                f"Take {' and '.join(sorted(uris & ours))} out of its URIs, then run again. Nothing was changed."
-            )
-        entries += bool(uris)
-        kept.append(stanza)
-    if not dropped:
-        return text.encode(errors="surrogateescape")
-    return "\n".join(kept).encode(errors="surrogateescape") if entries else None
-
-
-def desired(current: Files, repository: Repository, key: bytes, replaces: List[str]) -> Files:
-    """The files with the repository in place; `current` also holds the other files of sources."""
-    wanted: Files = {}
+def desired(current: Files, repository: Repository, key: Optional[bytes]) -> Files:
+    """Return the files with one entry for the repository: an equivalent one where there is one, else ours with this key."""
+    adopted = equivalent(current, repository)
+    uris = [repository.uri] + repository.replaces
+    wanted = dict(current)
     for path, content in current.items():
-        other = path not in (repository.key, repository.source) and content is not None
-        wanted[path] = without(path, content or b"", [repository.uri] + replaces) if other else content
-    wanted[repository.key] = key
-    wanted[repository.source] = render_source(repository)
+        if path.endswith(LISTS) and content is not None and not (adopted and path == adopted.path):
+            wanted[path] = without(path, content, uris, repository.architecture)
+    if not adopted:
+        wanted[repository.key], wanted[repository.source] = key, render_source(repository)
     return wanted
 
 
 def plan(current: Files, wanted: Files) -> List[str]:
-    """The files to write or remove, as sentences; in the order in which they are safe to change."""
+    """Return the files to write or remove, as sentences; in the order in which they are safe to change."""
     steps = []
     for path in changes(current, wanted):
         new = wanted[path]

@@ -175,15 +175,18 @@ def _sources(decision: Decision, wanted: Wanted) -> List[str]:
         return [] if current[repository.source] is None else ["remove " + repository.source]
     key = current[repository.key]
     try:
-        apt_repository.check_key(key or b"", wanted.repository["key_fingerprint"], wanted.repository["key_sha256"], repository.key)
-        target = apt_repository.desired(current, repository, key or b"", wanted.repository["replaces"])
+        if not apt_repository.equivalent(current, repository):
+            apt_repository.check_key(key or b"", repository.accepted, wanted.repository["key_sha256"], repository.key)
+        target = apt_repository.desired(current, repository, key)
     except ForjaError:
         return ["add NVIDIA's repository"]
     return apt_repository.plan(current, target)
 
 
 def _repository(wanted: Wanted) -> apt_repository.Repository:
-    return apt_repository.Repository("nvidia-driver", wanted.repository["uri"], ["/"], [], wanted.architecture)
+    ours = wanted.repository
+    accepted = [ours["key_fingerprint"]]
+    return apt_repository.Repository("nvidia-driver", ours["uri"], ["/"], [], wanted.architecture, ours["replaces"], accepted)
 
 
 def _dropin(decision: Decision, wanted: Wanted) -> dropin.Want:
