@@ -132,6 +132,10 @@ engine:
     swarm:
       description: Whether the engine is a node of a swarm.
       type: bool
+at_boot:
+  description: Whether the engine starts when the host boots.
+  returned: success
+  type: bool
 flags:
   description: Keys of C(daemon.json) that flags of C(docker.service) set, with the flag as it is written.
   returned: success
@@ -202,7 +206,7 @@ def main() -> None:
         before, after = mask(todo.before), mask(todo.after)
         module.exit_json(
             changed=outcome.changed, steps=outcome.steps, path=values["path"], before=before, after=after, restarted=daemon.restarted,
-            engine=effective(outcome.after.info),
+            engine=effective(outcome.after.info), at_boot=outcome.after.unit.at_boot,
             flags={key: " ".join((flag.name, *map(mask, flag.values))) for key, flag in flags.items()},
             endpoints=endpoints(todo.after, flags),
             data_root=data_root(todo.after, request, flags), containerd_root=containerd_root(),

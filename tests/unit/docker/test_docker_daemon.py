@@ -282,14 +282,14 @@ def test_variables_of_the_unit_are_filled_in(tmp_path: Path) -> None:
     defaults = tmp_path / "docker"
     defaults.write_text("# a comment\nDOCKER_OPTS=\"--log-driver=journald --label a=b\"\nBROKEN='x\nEMPTY=\n")
     shown = (
-        "LoadState=loaded\nActiveState=active\nEnvironment=LEVEL=debug\n"
+        "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nEnvironment=LEVEL=debug\n"
         f"EnvironmentFiles={defaults} (ignore_errors=yes)\nEnvironmentFiles=/nowhere/at all (ignore_errors=yes)\n"
         "ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// --log-level=${LEVEL} $DOCKER_OPTS $EMPTY"
         " ; ignore_errors=no ; start_time=[n/a] }\n"
     )
     unit = inspect(lambda _argv: Result(0, shown, ""))
     argv = ["/usr/sbin/dockerd", "-H", "fd://", "--log-level=debug", "--log-driver=journald", "--label", "a=b"]
-    assert unit == Unit(True, parse_flags(argv), "")
+    assert unit == Unit(True, parse_flags(argv), "", at_boot=True)
     assert environment(defaults.read_text())["BROKEN"] == "'x"
     assert expand(["$NO", "${NO}x"], {}) == ["x"]
 

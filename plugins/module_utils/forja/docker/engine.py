@@ -29,6 +29,7 @@ class Unit(NamedTuple):
     active: bool
     flags: Flags
     note: str
+    at_boot: bool = False
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -57,7 +58,7 @@ def ask(path: str, request: str) -> Optional[Dict[str, Any]]:
 
 def inspect(run: Run) -> Unit:
     """Read docker.service; a host without it, or without systemd, is a unit that is not active."""
-    rc, out, _ = run(["systemctl", "show", UNIT, "--property=LoadState,ActiveState,ExecStart,Environment,EnvironmentFiles"])
+    rc, out, _ = run(["systemctl", "show", UNIT, "--property=LoadState,ActiveState,UnitFileState,ExecStart,Environment,EnvironmentFiles"])
     if rc != 0:
         return Unit(False, {}, "this host does not run systemd, so the engine is not restarted")
     lines = [line.partition("=") for line in out.splitlines()]
@@ -71,7 +72,8 @@ def inspect(run: Run) -> Unit:
     argv = expand(command.group(1).split(), variables) if command else []
     # A unit that systemd starts again and again, for want of a file that it can read, counts: it is to get the new one.
     active = values.get("ActiveState") in ("active", "activating", "reloading")
-    return Unit(active, parse_flags(argv), "" if active else f"{UNIT} does not run, so it is not restarted")
+    note = "" if active else f"{UNIT} does not run, so it is not restarted"
+    return Unit(active, parse_flags(argv), note, values.get("UnitFileState") == "enabled")
 
 
 def validate(run: Run, draft: str, path: str) -> str:
