@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pkgutil
 import re
 import subprocess
@@ -63,14 +64,15 @@ def test_no_floor_is_undermined() -> None:
             assert needed <= floor(helper), f"{helper}:{line} has the floor {floor(helper)}, and {name} needs {needed}."
 
 
-def classes(base: str, derived: set[str]) -> set[str]:
+@functools.cache
+def classes(base: str, derived: frozenset[str] = frozenset()) -> frozenset[str]:
     """`base` and the classes of the helpers that derive from it or from those in `derived`, by their names."""
     found = {base} | derived
     for helper in HELPERS:
         for node in ast.walk(ast.parse((REPO / helper).read_text())):
             if isinstance(node, ast.ClassDef) and any(isinstance(one, ast.Name) and one.id in found for one in node.bases):
                 found.add(node.name)
-    return found if found == derived else classes(base, found)
+    return derived if found == derived else classes(base, frozenset(found))
 
 
 # A helper may also raise OSError, which every main() catches, and what tells of a defect of ours.
@@ -80,7 +82,7 @@ INTERNAL = {"StoppedError": "a signal: no `except Exception` on the way may swal
 
 @each_helper
 def test_helper_raises_forja_errors(helper: str) -> None:
-    ours, tree = classes("ForjaError", set()), ast.parse((REPO / helper).read_text())
+    ours, tree = classes("ForjaError"), ast.parse((REPO / helper).read_text())
     caught = {name.id for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type is not None
               for name in ast.walk(node.type) if isinstance(name, ast.Name)}  # what the file itself turns into a ForjaError
     for node in ast.walk(tree):
