@@ -63,7 +63,7 @@ programs: .venv/installed # Real programs on the lab's simulated GPUs
 	@pytest -vv --junitxml=.cache/programs.xml tests/programs
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
-	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY)
+	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY) --verdicts --tb=no -rN --numprocesses=4
 
 bench: .venv/installed ## Time gpu_facts, MIG on eight GPUs, and the first and the second run of site.yml on one workstation
 	@python3 tests/bench/gpu_facts.py

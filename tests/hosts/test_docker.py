@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.persona("workstation"), pytest.mark.journal("docker.service")]
+pytestmark = [pytest.mark.role("docker"), pytest.mark.journal("docker.service")]
 
 # The key with which Docker signs, where the inventory names no other.
 DOCKERS_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"

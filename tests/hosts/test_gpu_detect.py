@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.persona("workstation")
+pytestmark = pytest.mark.role("gpu_detect")
 
 VENDORS = {"0x10de", "0x1002", "0x8086"}
 CLASSES = ("0x0300", "0x0302", "0x0380", "0x1200")

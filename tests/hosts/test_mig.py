@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.persona("mig"), pytest.mark.journal("forja-mig.service")]
+pytestmark = [pytest.mark.role("mig", state="any"), pytest.mark.journal("forja-mig.service")]
 
 UNIT = "forja-mig.service"
 STAND_BACK = "/etc/systemd/system/nvidia-mig-manager.service.d/forja-mig.conf"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.persona("nvidia_driver", "workstation"), pytest.mark.journal("nvidia-persistenced.service")]
+pytestmark = [pytest.mark.role("nvidia_driver", state="any"), pytest.mark.journal("nvidia-persistenced.service")]
 
 DRIVER = re.compile(
     r"(nvidia-(?!container|cuda|docker|driver-pinning)|libnvidia-(?!container|egl)|libcuda1$|firmware-nvidia(?!-graphics)|cuda-drivers"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.persona("workstation"), pytest.mark.journal("ollama.service")]
+pytestmark = [pytest.mark.role("ollama"), pytest.mark.journal("ollama.service")]
 
 API = "http://127.0.0.1:11434"
 
@@ -70,6 +70,7 @@ def test_fence_outlives_a_restart_of_the_firewall(host: Any) -> None:
         assert f"{moment}=/usr/sbin/nft -f /etc/ollama-fence.nft" in unit
 
 
+@pytest.mark.lab
 def test_neighbour_is_kept_out(host: Any, variables: dict[str, Any]) -> None:
     """Another host of the network reaches this one's SSH but not its Ollama."""
     from testinfra import get_host  # here, because the neighbour is another host than the one under test

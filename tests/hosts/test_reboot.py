@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.persona("workstation")]
+pytestmark = pytest.mark.role("reboot")
 
 
 def test_the_host_has_booted(host: Any) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.persona("workstation")
+pytestmark = pytest.mark.role("workstation")
 
 
 def test_only_known_ports_are_open_beyond_loopback(host: Any) -> None:

@@ -19,9 +19,9 @@ def plays_role(play: dict[str, Any], role: str) -> bool:
 
 
 def markers(path: Path) -> set[str]:
-    """The personas that a file of tests names: `pytest.mark.persona("x", ...)`."""
+    """The roles that a file of tests names: `pytest.mark.role("x")`."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    marks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "persona"]
+    marks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "role"]
     return {word.value for call in marks for word in call.args if isinstance(word, ast.Constant) and isinstance(word.value, str)}
 
 
@@ -42,7 +42,7 @@ def test_persona_has_a_scenario(persona: str) -> None:
 @each_persona
 def test_persona_is_checked_on_its_hosts(persona: str) -> None:
     found = [path for path in REPO.glob("tests/hosts/test_*.py") if persona in markers(path)]
-    assert found, f'{persona}: mark a test in tests/hosts with pytest.mark.persona("{persona}"); verify would look at nothing.'
+    assert found, f'{persona}: mark a test in tests/hosts with pytest.mark.role("{persona}"); verify would look at nothing.'
 
 
 @each_persona
