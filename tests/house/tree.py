@@ -26,7 +26,7 @@ SCENARIOS = sorted(path.parent.name for path in REPO.glob("molecule/*/molecule.y
 TESTS = sorted(str(path.relative_to(REPO)) for path in REPO.glob("tests/**/test_*.py"))
 LOCKS = sorted(str(path.relative_to(REPO)) for path in (REPO / "requirements.lock", *REPO.glob("tests/**/requirements.lock")))
 # The only variables that belong to no role: design of the whole project, not of one part.
-PROJECT_WIDE = {"forja_mirror", "forja_registry", "forja_reboot"}
+PROJECT_WIDE = {"forja_mirror", "forja_registry", "forja_reboot", "forja_progress"}
 # What every role's last task registers: the reports of all roles so far.
 REPORTS = "forja_reports"
 

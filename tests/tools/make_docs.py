@@ -27,8 +27,9 @@ PROJECT_WIDE = {
     "forja_mirror": ("str", "Base address that stands for every upstream, such as `https://mirror.example.org`; empty for the internet."),
     "forja_registry": ("str", "Host and port that stand for the container registries."),
     "forja_reboot": ("str", "`if_required` reboots the host once where something needs it; `never` only reports it."),
+    "forja_progress": ("float", "Seconds until long work prints its first line of progress; `0` prints none."),
 }
-PROJECT_DEFAULTS = {"forja_reboot": "never"}
+PROJECT_DEFAULTS = {"forja_reboot": "never", "forja_progress": 15}
 Options = Mapping[str, Mapping[str, Any]]
 
 
