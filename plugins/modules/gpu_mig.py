@@ -11,8 +11,8 @@ description:
   - Makes the GPU instances and compute instances of a host what a configuration in the format of NVIDIA's mig-parted says.
   - A plan is made from what the driver itself offers on these very boards. Instances that are already right stay where they are, with
     their UUIDs and their processes; as few as possible are removed. What cannot be is refused before anything is changed.
-  - A GPU that somebody uses is refused with the names of who does. Whatever fails midway, every GPU is put back as it was found. A run
-    that was killed leaves a note, from which the next one finishes or puts back; a GPU that somebody has changed since is left to them.
+  - A GPU in use is refused with the names of the processes. After any failure midway, every GPU is put back as it was found. An
+    interrupted run leaves a journal, from which the next one finishes or puts back; a GPU that somebody has changed since is left alone.
   - Unlike mig-parted, it takes a profile that the card does not have, a filter that matches nothing, and an unknown key for errors.
 attributes:
   check_mode:
@@ -39,8 +39,8 @@ options:
   reset:
     description:
       - Whether a GPU whose mode changes only with a reset may be reset (C(nvidia-smi --gpu-reset)). It is never done to one in use.
-      - With V(never), such a change is asked for and RV(reboot_required) is true. GPUs of the Ampere generation may need it, later
-        ones do not.
+      - With V(never), or where the reset is refused as in a virtual machine, the mode stays pending and RV(reboot_required) is true.
+        GPUs of the Ampere generation may need it, later ones do not.
     type: str
     choices: [never, allowed]
     default: never
@@ -87,7 +87,7 @@ plan:
   returned: success
   sample: [{"gpu": 0, "action": "make_gpu_instance", "profile": "3g.20gb", "placement": {"start": 4, "size": 4}}]
 steps:
-  description: The same in words.
+  description: The same as sentences.
   type: list
   elements: str
   returned: success
@@ -155,37 +155,38 @@ def argument_spec() -> Dict[str, Any]:
     }
 
 
-def settle(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
+def partition(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
     params = module.params
     node = Node(gateway, run)
     if module.check_mode:
-        outcome = node.plan(params["config"], params["selected"], params["reset"] == "allowed", Journal().left())
-        blockers = node.blockers(outcome)
+        with Journal().reading() as journal:
+            outcome = node.plan(params["config"], params["selected"], params["reset"] == "allowed", journal.entries())
+            blockers = node.blockers(outcome)
     else:
         with Journal() as journal:
-            outcome = node.settle(params["config"], params["selected"], params["reset"] == "allowed", journal, module.debug)
+            outcome = node.apply(params["config"], params["selected"], params["reset"] == "allowed", journal, module.debug)
         blockers = []
     for warning in outcome.warnings:
         module.warn(warning)
-    told: Dict[str, Any] = {
+    result: Dict[str, Any] = {
         "changed": outcome.changed,
         "label": outcome.label,
         "plan": outcome.data,
-        "steps": outcome.words,
+        "steps": outcome.steps,
         "before": exported(outcome.gpus, "current"),
         "devices": node.devices(),
         "reboot_required": bool(outcome.reboot),
         "reboot_reasons": list(outcome.reboot),
     }
     if module.check_mode:
-        told["blockers"] = blockers
+        result["blockers"] = blockers
     else:
-        told["after"] = exported(gateway.gpus(), "current") if outcome.changed else told["before"]
+        result["after"] = exported(gateway.gpus(), "current") if outcome.changed else result["before"]
     if module._diff:
         before, after = pictures(gateway, outcome.plans)
-        told["diff"] = {"before": before, "after": after}
-    told["nvml_calls"] = gateway.calls
-    return told
+        result["diff"] = {"before": before, "after": after}
+    result["nvml_calls"] = gateway.calls
+    return result
 
 
 def main() -> None:
@@ -195,14 +196,14 @@ def main() -> None:
         module.fail_json(msg="No Python of this host has pynvml. Install python3-pynvml, or use the role mig, which does.")
     try:
         with Gateway(pynvml) as gateway:
-            told = settle(module, gateway)
+            result = partition(module, gateway)
     except BusyError as error:
         module.fail_json(msg=str(error), blockers=error.blockers)
     except ChangeError as error:
         module.fail_json(msg=str(error), restored=error.restored)
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(**told)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

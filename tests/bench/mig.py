@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.lab.nvml.machine import Machine, build  # noqa: E402
+from tests.lab.nvml.machine import Machine, build, mig_program  # noqa: E402
 
 RUNS = 11
 FILE = """version: v1
@@ -35,7 +35,7 @@ mig-configs:
 
 def run(env: dict[str, str], file: Path, label: str) -> tuple[float, float, int]:
     """Wall clock and processor time in seconds, and NVML calls, of one apply."""
-    argv = [sys.executable, "-m", "forja.mig", "--calls", "apply", "-f", str(file), "-c", label]
+    argv = [*mig_program(file.parent / "state"), "--calls", "apply", "-f", str(file), "-c", label]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
@@ -52,7 +52,7 @@ def main() -> None:
         file = folder / "mig.yaml"
         file.write_text(FILE)
         machine = Machine(folder, {"gpus": [{"model": "a100-40gb", "count": 8}]})
-        env = {**machine.env, "PYTHONPATH": str(ROOT / "plugins/module_utils"), "FORJA_MIG_STATE": str(folder / "state")}
+        env = {**machine.env, "PYTHONPATH": str(ROOT / "plugins/module_utils")}
         print(f"python3 -m forja.mig on 8 simulated A100s, {RUNS} runs each, load {os.getloadavg()[0]:.1f}")
         print(f"{'':34}{'wall s':>8}{'least':>8}{'cpu s':>8}{'least':>8}{'calls':>7}")
         for title, start, goal in (

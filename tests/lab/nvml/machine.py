@@ -10,6 +10,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ class Machine:
         """Let NVML in this process see this machine, whatever it saw before."""
         leave()
         os.environ["FORJA_NVML_STATE"] = str(self.state)
+
+
+def mig_program(state: Path) -> list[str]:
+    """Return the command line of `python3 -m forja.mig` with another folder for its lock and journal than that of this machine."""
+    code = "import sys; from forja.mig import __main__ as program, journal; journal.STATE = sys.argv.pop(1); sys.exit(program.main())"
+    return [sys.executable, "-c", code, str(state)]
 
 
 def leave() -> None:

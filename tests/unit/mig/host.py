@@ -55,10 +55,11 @@ class Host:
 
     def apply(self, source: Any, label: str | None = None, *, reset: bool = False) -> Outcome:
         with Journal(self.folder, patience=0.2) as journal:
-            return self.session(lambda node: node.settle(source, label, reset, journal, lambda words: None))
+            return self.session(lambda node: node.apply(source, label, reset, journal, lambda message: None))
 
     def plan(self, source: Any, label: str | None = None, *, reset: bool = False) -> Outcome:
-        return self.session(lambda node: node.plan(source, label, reset, Journal(self.folder).left()))
+        with Journal(self.folder, patience=0.2).reading() as journal:
+            return self.session(lambda node: node.plan(source, label, reset, journal.entries()))
 
     def is_settled(self, source: Any) -> bool:
         outcome = self.plan(source)

@@ -17,7 +17,7 @@ from tests.unit.mig.host import A100, BALANCED, SEVEN, Boot
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    monkeypatch.setenv("FORJA_MIG_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("plugins.module_utils.forja.mig.journal.STATE", str(tmp_path / "state"))
 
     def module(**arguments: Any) -> dict[str, Any]:
         with patch_module_args(arguments), pytest.raises(SystemExit):

@@ -92,12 +92,13 @@ def test_an_entry(entry: dict[str, Any], expected: dict[int, Wanted]) -> None:
     ({"mig_devices": ...}, ": mig-enabled is true, so the key mig-devices is needed; {} asks for none."),
     ({"mig_devices": None}, ": mig-enabled is true, so the key mig-devices is needed; {} asks for none."),
     ({"mig_enabled": False}, ": mig-enabled is false, so there can be no mig-devices."),
-    ({"mig_device": {}}, ": unknown key mig-device (mig-devices is meant?); known are device-filter, devices, mig-devices, mig-enabled."),
+    ({"mig_device": {}}, ": unknown key mig-device (did you mean mig-devices?); known are device-filter, devices, mig-devices, "
+     "mig-enabled."),
     ({"devices": "0"}, ": devices must be all or a list such as [0, 1], not the text '0'."),
     ({"devices": 0}, ": devices must be all or a list such as [0, 1], not 0."),
     ({"devices": None}, ": devices must be all or a list such as [0, 1], not nothing."),
     ({"devices": ["0"]},
-     ": devices: '0' names no GPU; there can be numbers without quotes, UUIDs (GPU-...) and PCI addresses such as 0000:07:00.0."),
+     ": devices: '0' names no GPU; use numbers without quotes, UUIDs (GPU-...) or PCI addresses such as 0000:07:00.0."),
     ({"devices": [True]}, ", devices: must be a number of 0 or more, without quotes, not true or false."),
     ({"devices": [4.0]},
      ", devices: must be a number such as 4, not 4.0; a PCI address needs quotes, else YAML reads 0000:00:04.0 as 4.0."),
@@ -138,7 +139,7 @@ def test_an_entry(entry: dict[str, Any], expected: dict[int, Wanted]) -> None:
     ({"mig_devices": {"big": 1}},
      ", mig-devices: 'big' is not the name of a MIG profile; such names look like 1g.5gb, 1g.5gb+me or 1c.3g.20gb."),
     ({"mig_devices": {"3c.4g.20gb": 1}},
-     ", mig-devices: 3c.4g.20gb cannot be: a GPU instance of 4 slices takes compute instances of 1c or 2c or 4c."),
+     ", mig-devices: 3c.4g.20gb is not valid: a GPU instance of 4 slices takes compute instances of 1c or 2c or 4c."),
     ({"mig_devices": "1g.5gb"},
      ", mig-devices: must be a mapping such as {\"1g.5gb\": 7} or a list of GPU instances, not the text '1g.5gb'."),
     ({"mig_devices": ["1g.5gb"]},
@@ -150,16 +151,16 @@ def test_an_entry(entry: dict[str, Any], expected: dict[int, Wanted]) -> None:
     ({"mig_devices": [{"profile": "1c.3g.20gb"}]},
      ", mig-devices, item 1: name the GPU instance, profile: 3g.20gb, and give compute: [1c]."),
     ({"mig_devices": [{"profile": "3g.20gb", "placement": 0, "count": 2}]},
-     ", mig-devices, item 1: only one GPU instance can stand at one placement, not 2."),
+     ", mig-devices, item 1: only one GPU instance can be at one placement, not 2."),
     ({"mig_devices": [{"profile": "3g.20gb", "count": 10**12}]},
-     ", mig-devices, item 1, count: no GPU holds 1000000000000 instances."),
+     ", mig-devices, item 1, count: 1000000000000 is too large."),
     ({"mig_devices": [{"profile": "3g.20gb", "placement": "4"}]},
      ", mig-devices, item 1, placement: must be a number of 0 or more, without quotes, not the text '4'."),
     ({"mig_devices": [{"profile": "3g.20gb", "compute": []}]}, ", mig-devices, item 1: compute must be a list such as [1c, 2c], not []."),
     ({"mig_devices": [{"profile": "3g.20gb", "compute": ["4c"]}]},
-     ", mig-devices, item 1: compute: 4 cannot be: a GPU instance of 3 slices takes compute instances of 1c or 2c or 3c."),
+     ", mig-devices, item 1: compute: 4 is not valid: a GPU instance of 3 slices takes compute instances of 1c or 2c or 3c."),
     ({"mig_devices": [{"profile": "3g.20gb", "compute": ["all"]}]},
-     ", mig-devices, item 1: compute: the text 'all' cannot be: a GPU instance of 3 slices takes compute instances of 1c or 2c or "
+     ", mig-devices, item 1: compute: the text 'all' is not valid: a GPU instance of 3 slices takes compute instances of 1c or 2c or "
      "3c."),
 ])
 def test_an_entry_that_cannot_be(entry: dict[str, Any], message: str) -> None:
@@ -243,7 +244,7 @@ def test_a_label_that_yaml_changed_is_listed_as_mig_parted_sees_it() -> None:
 
 @pytest.mark.parametrize(("text", "message"), [
     (LABELS % ("balanced", "true"), "There is no label x; there is balanced."),
-    (LABELS % ("xx", "true"), "There is no label x (xx is meant?); there is xx."),
+    (LABELS % ("xx", "true"), "There is no label x (did you mean xx?); there is xx."),
     ("", "There is no mig-configs in this configuration, so there is nothing to select."),
     ("{}", "There is no mig-configs in this configuration, so there is nothing to select."),
     ("version: v1", "There is no mig-configs in this configuration, so there is nothing to select."),
@@ -264,12 +265,12 @@ def test_a_label_must_be_named_where_there_are_several() -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("- a", "A configuration is a mapping with the keys version and mig-configs; this is something else."),
-    ("nonsense", "A configuration is a mapping with the keys version and mig-configs; this is something else."),
-    ("mig-configs: {}", "The configuration must say `version: v1`; it says nothing of it."),
-    ("version: 1", "The configuration must say `version: v1`; it says 1."),
-    ("version: v2", "The configuration must say `version: v1`; it says v2."),
-    ("version: v1\nmig-config: {}", "Configuration: unknown key mig-config (mig-configs is meant?); known are mig-configs, version."),
+    ("- a", "A configuration is a mapping with the keys version and mig-configs, not a list or a plain value."),
+    ("nonsense", "A configuration is a mapping with the keys version and mig-configs, not a list or a plain value."),
+    ("mig-configs: {}", "Missing `version: v1` in the configuration: found no version."),
+    ("version: 1", "Missing `version: v1` in the configuration: found 1."),
+    ("version: v2", "Missing `version: v1` in the configuration: found v2."),
+    ("version: v1\nmig-config: {}", "Configuration: unknown key mig-config (did you mean mig-configs?); known are mig-configs, version."),
     ("version: v1\nmig-configs: {}", "mig-configs must be a mapping of at least one label to its entries."),
     ("version: v1\nmig-configs:", "mig-configs must be a mapping of at least one label to its entries."),
     ("version: v1\nmig-configs: [a]", "mig-configs must be a mapping of at least one label to its entries."),
@@ -277,12 +278,12 @@ def test_a_label_must_be_named_where_there_are_several() -> None:
     ("version: v1\nmig-configs: {x: }", "Label x: needs a list of at least one entry."),
     ("version: v1\nmig-configs: {x: {devices: all}}", "Label x: needs a list of at least one entry."),
     ("version: v1\nmig-configs: {x: [a]}", "Label x, entry 1: needs the keys devices and mig-enabled, not the text 'a'."),
-    ("version: v1\nmig-configs: {~: [a]}", "mig-configs: None cannot be a key."),
+    ("version: v1\nmig-configs: {~: [a]}", "mig-configs: None is not valid as a key."),
     ("version: v1\nversion: v1", "Line 2: the key version is given twice."),
     ("version: v1\nmig-configs:\n  a: []\n  b: []\n  a: []", "Line 5: the key a is given twice."),
     ("version: v1\nmig-configs: {on: [], yes: []}", "Line 2: the key yes is given twice."),
     ("version: v1\nmig-configs: {on: [], 'true': []}",
-     "mig-configs: the key true is given twice (on, yes and true are one key; off, no and false are one)."),
+     "mig-configs: the key true is given twice (on, yes and true are one key; so are off, no and false)."),
     ('{"version": "v1", "mig-configs": {"a": 1, "b": 2, "a": 3}}', "The key a is given twice."),
 ])
 def test_a_text_that_cannot_be(text: str, message: str) -> None:
@@ -333,7 +334,7 @@ def test_json_needs_no_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(one()).labels == ("x",)
     with pytest.raises(ConfigError, match=r"^To read YAML, install python3-yaml; a configuration in JSON needs nothing\.$"):
         load("version: v1")
-    with pytest.raises(ConfigError, match=r"^This begins like JSON but is none: .*To read YAML, install python3-yaml"):
+    with pytest.raises(ConfigError, match=r"^Looks like JSON but is not valid: .*To read YAML, install python3-yaml"):
         load("{version: v1}")
 
 
@@ -414,11 +415,11 @@ def test_a_count_that_nvml_has_wrong() -> None:
 
 
 @pytest.mark.parametrize(("name", "gpus", "message"), [
-    ("all-1g.5gb", [A100, A30], "Label all-1g.5gb means nothing to GPU 1 (NVIDIA A30, 0x20B710DE), which has all-disabled, all-enabled, "
+    ("all-1g.5gb", [A100, A30], "Label all-1g.5gb does not exist for GPU 1 (NVIDIA A30, 0x20B710DE), which has all-disabled, all-enabled, "
      "all-balanced, all-1g.6gb, all-1g.6gb.me, all-2g.12gb, all-2g.12gb.me, all-4g.24gb. Where GPUs differ, write a configuration with "
      "device-filter."),
-    ("all-1g.6", [A30], "There is no label all-1g.6 (all-1g.6gb is meant?); without a configuration there is all-disabled, all-enabled, "
-     "all-balanced, all-1g.6gb, all-1g.6gb.me, all-2g.12gb, all-2g.12gb.me, all-4g.24gb."),
+    ("all-1g.6", [A30], "There is no label all-1g.6 (did you mean all-1g.6gb?); without a configuration there is all-disabled, "
+     "all-enabled, all-balanced, all-1g.6gb, all-1g.6gb.me, all-2g.12gb, all-2g.12gb.me, all-4g.24gb."),
     ("all-balanced", [T4], "Label all-balanced: no GPU of this node can do MIG. It has GPU 3 (Tesla T4, 0x1EB810DE)."),
     ("all-enabled", [], "Label all-enabled: no GPU of this node can do MIG. It has no NVIDIA GPU."),
 ])

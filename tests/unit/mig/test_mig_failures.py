@@ -53,7 +53,7 @@ FAULTS = {
 
 
 SHORT = {"enabled": True, "pending": True, "instances": [[1, 2]]}
-NOTE_CUT_SHORT = json.dumps({"version": 2, "boot_id": "HERE", "gpus": {"GPU-1": {"found": SHORT, "heading": []}}})
+NOTE_CUT_SHORT = json.dumps({"version": 3, "boot_id": "HERE", "gpus": {"GPU-1": {"found": SHORT, "targets": []}}})
 
 
 def ready(boot: Boot, change: str, gpus: int = 2) -> tuple[Host, Any, list[Any], list[Any], int]:
@@ -234,7 +234,7 @@ def test_what_a_killed_run_finished_and_somebody_uses_is_left(boot: Boot, job: i
 def test_when_putting_back_fails_too_the_note_is_kept_and_the_next_run_puts_it_right(boot: Boot) -> None:
     host, target, before, after, _calls = ready(boot, "rearrange")
     host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT, times=0)
-    with pytest.raises(ChangeError, match="failed too.*note of what was there is kept") as caught:
+    with pytest.raises(ChangeError, match="failed too.*journal of what was found is kept") as caught:
         host.apply(target)
     assert not caught.value.restored
     assert Path(host.folder, "journal.json").exists()
@@ -315,18 +315,19 @@ def test_a_note_from_before_a_reboot_counts_no_more(boot: Boot) -> None:
     host.sim.clear_faults()
     note = Path(host.folder, "journal.json")
     note.write_text(json.dumps({**json.loads(note.read_text()), "boot_id": "another"}))
-    assert Journal(host.folder).left() == {}
+    with Journal(host.folder).reading() as journal:
+        assert journal.entries() == {}
     host.apply(target)
     assert host.state() == after
     assert not note.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"version": 7}', "[]", '{"version": 2, "boot_id": "HERE", "gpus": []}', NOTE_CUT_SHORT])
+@pytest.mark.parametrize("text", ["", "{", '{"version": 7}', "[]", '{"version": 3, "boot_id": "HERE", "gpus": []}', NOTE_CUT_SHORT])
 def test_a_note_that_cannot_be_understood_stops_the_run(boot: Boot, text: str) -> None:
     host = boot(A100)
     Path(host.folder).mkdir()
     Path(host.folder, "journal.json").write_text(text.replace("HERE", boot_id()))
-    with pytest.raises(JournalError, match="cannot be understood.*remove the file"):
+    with pytest.raises(JournalError, match="is not valid.*remove the file"):
         host.apply(SEVEN)
     assert host.changes() == 0
 

@@ -49,12 +49,40 @@ def test_a_mode_that_needs_a_reset_waits_for_it(boot: Boot) -> None:
     assert not host.apply(SEVEN).reboot
 
 
-def test_where_a_reset_is_refused_the_way_over_a_reboot_is_said(boot: Boot) -> None:
-    """As in a virtual machine, whose GPU only its host can reset."""
-    host = boot({**A100, "passthrough": True})
-    with pytest.raises(ChangeError, match="(?s)Resetting 0000:07:00.0: .*Without `reset`.*reboot. Everything was put back"):
+def test_a_refused_reset_becomes_one_reboot(boot: Boot) -> None:
+    """In a virtual machine only the hypervisor can reset the GPU. The other GPU is done meanwhile."""
+    host = boot({**A100, "passthrough": True}, A100)
+    first = host.apply(SEVEN, reset=True)
+    assert first.changed
+    (reason,) = first.reboot
+    assert reason.startswith("MIG mode of GPU 0 (0000:07:00.0) changes only with a reboot: Resetting 0000:07:00.0: ")
+    assert (host.state()[0], host.sizes(1)) == (({"current": 0, "pending": 1}, []), [1] * 7)
+    assert not Path(host.folder, "journal.json").exists()
+    second = host.apply(SEVEN, reset=True)
+    assert not second.changed
+    assert second.reboot
+    host.sim.reboot()
+    assert host.apply(SEVEN, reset=True).reboot == ()
+    assert host.sizes(0) == host.sizes(1) == [1] * 7
+
+
+def test_where_a_reset_together_is_refused_each_gpu_is_tried_alone(boot: Boot) -> None:
+    host = boot({**A100, "passthrough": True}, A100)
+    host.sim.fault("nvmlDeviceSetMigMode", 2, "activation", 16)  # RESET_REQUIRED
+    outcome = host.apply(SEVEN, reset=True)
+    assert len(outcome.reboot) == 1
+    assert host.resets == ["0000:07:00.0,0000:0f:00.0", "0000:07:00.0", "0000:0f:00.0"]
+    assert (host.state()[0], host.sizes(1)) == (({"current": 0, "pending": 1}, []), [1] * 7)
+
+
+def test_a_failure_beside_a_refused_reset_takes_the_pending_mode_back(boot: Boot) -> None:
+    host = boot({**A100, "passthrough": True}, A100)
+    before = host.state()
+    host.sim.fault("nvmlDeviceCreateGpuInstanceWithPlacement", 1, "code", INSUFFICIENT)
+    with pytest.raises(ChangeError, match="put back") as caught:
         host.apply(SEVEN, reset=True)
-    assert host.state() == [({"current": 0, "pending": 0}, [])]
+    assert caught.value.restored
+    assert host.state() == before
 
 
 def test_a_reset_only_when_allowed_and_only_of_that_gpu(boot: Boot) -> None:
@@ -86,18 +114,18 @@ def test_gpus_of_one_fabric_are_reset_together(boot: Boot, tmp_path: Path) -> No
     assert host.sizes(0) == [1] * 7
 
 
-def test_a_peer_that_would_be_reset_with_its_instances_stops_it(boot: Boot, tmp_path: Path) -> None:
+def test_a_peer_that_would_be_reset_with_its_instances_is_spared(boot: Boot, tmp_path: Path) -> None:
     host = boot({**A100, "count": 2, "link_group": 1}, files=with_nvswitch(tmp_path / "tree"))
     host.apply(wanted(entry([1], {"7g.40gb": 1})))
     before = host.state()
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
-    with pytest.raises(ChangeError, match="GPU 1 hangs on the same NVSwitches.*put back"):
-        host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True)
-    assert host.state() == before
+    (reason,) = host.apply(wanted(entry([0], {"1g.5gb": 7})), reset=True).reboot
+    assert "only with a reboot: Resetting GPU 0: GPU 1 is on the same NVSwitches, must be reset with it, and holds MIG instances" in reason
+    assert host.state() == [({"current": 0, "pending": 1}, []), before[1]]
     assert host.resets == []
 
 
-def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvidia_smi_the_mode_waits_for_a_reboot(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     host = boot(A100)
 
     def missing(_argv: list[str]) -> Result:
@@ -105,9 +133,9 @@ def test_a_reset_without_nvidia_smi_is_put_back(boot: Boot, monkeypatch: pytest.
 
     monkeypatch.setattr(host, "run", missing)
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", 16)
-    with pytest.raises(ChangeError, match="nvidia-smi.*put back"):
-        host.apply(SEVEN, reset=True)
-    assert host.state() == [({"current": 0, "pending": 0}, [])]
+    (reason,) = host.apply(SEVEN, reset=True).reboot
+    assert "nvidia-smi" in reason
+    assert host.state() == [({"current": 0, "pending": 1}, [])]
 
 
 @pytest.fixture
@@ -197,7 +225,7 @@ def test_a_mode_that_waits_is_taken_back_without_touching_an_instance(boot: Boot
     before = host.state()
     ask_for_no_mig(0)
     host.changes()
-    assert host.apply(SEVEN).words == ["GPU 0: enable MIG"]
+    assert host.apply(SEVEN).steps == ["GPU 0: enable MIG"]
     assert host.changes() == 1
     assert host.state() == before
 
@@ -210,7 +238,7 @@ def test_a_mode_that_waits_for_instances_to_go_needs_no_reboot(boot: Boot, model
     ask_for_no_mig(0)
     outcome = host.apply(OFF)
     assert not outcome.reboot
-    assert outcome.words[-1] == "GPU 0: disable MIG"
+    assert outcome.steps[-1] == "GPU 0: disable MIG"
     assert host.state() == [({"current": 0, "pending": 0}, [])]
 
 
@@ -280,7 +308,7 @@ def test_a_terminal_that_is_gone_stops_nothing(boot: Boot) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
     with Journal(host.folder) as journal:
-        assert host.session(lambda node: node.settle(BALANCED, None, False, journal, gone)).changed
+        assert host.session(lambda node: node.apply(BALANCED, None, False, journal, gone)).changed
     assert host.is_settled(BALANCED)
 
 
@@ -299,7 +327,7 @@ def test_what_took_every_step_and_is_not_there_is_a_failure(boot: Boot, monkeypa
 def test_a_client_that_nobody_sees_leaves_no_pending_mode(boot: Boot) -> None:
     host = boot(A100)
     host.sim.fault("nvmlDeviceSetMigMode", 1, "activation", IN_USE)
-    with pytest.raises(ChangeError, match="in use by somebody who cannot be seen.*put back") as caught:
+    with pytest.raises(ChangeError, match="in use by a process that cannot be seen.*put back") as caught:
         host.apply(SEVEN)
     assert caught.value.restored
     assert host.state() == [({"current": 0, "pending": 0}, [])]

@@ -17,7 +17,7 @@ from plugins.module_utils.forja.host.files import HostFiles
 from plugins.module_utils.forja.mig.apply import BusyError, ChangeError
 from plugins.module_utils.forja.mig.config.export import as_yaml, exported
 from plugins.module_utils.forja.mig.config.selection import ConfigError
-from plugins.module_utils.forja.mig.journal import Found, Journal, JournalError, Left
+from plugins.module_utils.forja.mig.journal import GpuState, Journal, JournalEntry, JournalError
 from plugins.module_utils.forja.mig.node import Node, pictures
 from plugins.module_utils.forja.mig.nvml.gateway import Gateway
 from plugins.module_utils.forja.mig.nvml.session import GatewayError
@@ -74,7 +74,7 @@ def test_a_plan_changes_nothing_and_comes_true(boot: Boot) -> None:
     done = host.apply(BALANCED)
     assert planned.changed
     assert planned.data == done.data
-    assert planned.words == done.words
+    assert planned.steps == done.steps
 
 
 def test_the_instances_that_are_right_stay(boot: Boot) -> None:
@@ -235,6 +235,31 @@ def test_a_gpu_that_fell_off_the_bus_is_left_out(boot: Boot) -> None:
         host.apply(wanted(entry([1], {"1g.5gb": 7})))
 
 
+@pytest.mark.parametrize("answer", ["not supported", "nothing", "zero"])
+def test_a_gpu_whose_memory_nvml_does_not_report(boot: Boot, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    """As of a GB10, which shares the processor's memory: the names of its profiles cannot be computed. The others are changed."""
+    host = boot({**A100, "count": 1}, {**H100, "count": 1})
+    read = pynvml.nvmlDeviceGetMemoryInfo
+
+    def memory(device: Any) -> Any:
+        if pynvml.nvmlDeviceGetIndex(device) == 0:
+            return read(device)
+        if answer == "not supported":
+            raise pynvml.NVMLError(3)
+        return SimpleNamespace(total=None if answer == "nothing" else 0)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", memory)
+    outcome = host.apply(wanted(entry("all", {"1g.5gb": 7})))
+    (warning,) = outcome.warnings
+    assert warning.startswith("GPU 1 (0000:0f:00.0) is left out: NVML does not report its memory")
+    assert (host.sizes(0), host.sizes(1)) == ([1] * 7, [])
+    assert not host.apply(None, "all-1g.5gb").changed
+    with pytest.raises(ConfigError, match="GPU 1 .* cannot do MIG: NVML does not report its memory"):
+        host.apply(wanted(entry([1], {"1g.10gb": 7})))
+    with Gateway(pynvml) as gateway:
+        assert exported(gateway.gpus(), "x")["mig-configs"]["x"][0]["mig-devices"] == {"1g.5gb": 7}
+
+
 # What it refuses, before anything is touched
 
 
@@ -311,11 +336,12 @@ def test_one_run_at_a_time(boot: Boot) -> None:
 def test_a_plan_does_not_take_a_run_under_way_for_a_killed_one(boot: Boot) -> None:
     host = boot(A100)
     with Journal(host.folder) as journal:
-        journal.write({"GPU-1": Left(Found(True, True, ()), ())})
-        assert list(journal.left()) == ["GPU-1"]
-        with pytest.raises(JournalError, match=rf"pid {os.getpid()}"):
-            Journal(host.folder, patience=0.2).left()
-    assert list(Journal(host.folder).left()) == ["GPU-1"]
+        journal.write({"GPU-1": JournalEntry(GpuState(True, True, ()), ())})
+        assert list(journal.entries()) == ["GPU-1"]
+        with pytest.raises(JournalError, match=rf"pid {os.getpid()}"), Journal(host.folder, patience=0.2).reading():
+            pass
+    with Journal(host.folder).reading() as journal:
+        assert list(journal.entries()) == ["GPU-1"]
 
 
 def test_waiting_for_another_run_ends_also_when_the_clock_is_set_back(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +357,7 @@ def test_without_privilege(nvml_library: Path) -> None:
     """NVML answers NO_PERMISSION to what changes a GPU; root drops its rights for this, anybody else has none to drop."""
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         folder = Path(name)
-        folder.chmod(0o777)
+        folder.chmod(0o1777)
         host = Host(Machine(folder, {"gpus": [A100]}, owner=1), folder)
         host.machine.enter()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.forja.mig.layout import compute
 from plugins.module_utils.forja.mig.layout.card import Card, Compute, Instance, Placement, Profile, Wanted, WantedInstance
-from plugins.module_utils.forja.mig.layout.solver import NoLayout, fits, settled, solve
+from plugins.module_utils.forja.mig.layout.solver import NoLayout, fits, is_settled, solve
 from tests.unit.mig import oracle
 from tests.unit.mig.cards import A30, A100, A100_LEAF_3, CARDS, H100, MODELS, RTX, applied, ci_starts, instance
 
@@ -74,9 +74,9 @@ def check(card: Card, current: list[Instance], wanted: Wanted) -> tuple[tuple[in
     """Solves, applies, and holds the result against what must be true of any; its cost and the room that it leaves."""
     layout = solve(card, current, wanted)
     after = applied(card, current, layout)
-    assert settled(card, after, wanted)
+    assert is_settled(card, after, wanted)
     assert not solve(card, after, wanted).changed
-    assert layout.changed != settled(card, current, wanted)
+    assert layout.changed != is_settled(card, current, wanted)
     assert layout.cost.compute_created == (sum(len(one.compute) for one in after) - sum(len(one.compute) for one in current)
                                            + layout.cost.compute_destroyed)
     assert [kept.compute for kept in layout.kept] == [
@@ -192,7 +192,7 @@ def test_agrees_with_brute_force(name: str, data: st.DataObject) -> None:
         return
     cost, room = check(card, current, wanted)
     assert cost == expected[0]
-    if not settled(card, current, wanted):  # What is right already stays, however little room it leaves.
+    if not is_settled(card, current, wanted):  # What is right already stays, however little room it leaves.
         assert room == expected[1]
 
 
@@ -346,11 +346,11 @@ def test_what_stands_may_stay_whatever_the_rules_say(name: str) -> None:
 
 
 @each_card
-def test_settled_needs_no_placements(name: str) -> None:
+def test_is_settled_needs_no_placements(name: str) -> None:
     card = CARDS[name]
     bare = Card(tuple(profile._replace(placements=()) for profile in card.profiles))
     for wanted, (layout, *_) in by_request(card).items():
         current = [one._replace(compute=tuple(ci._replace(placement=None) for ci in one.compute)) for one in standing(layout)]
-        assert settled(bare, current, wanted)
+        assert is_settled(bare, current, wanted)
         assert not solve(bare, current, wanted).changed
-        assert settled(bare, current[1:], wanted) == (not current)
+        assert is_settled(bare, current[1:], wanted) == (not current)

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..host import atomic as atomic_file
 from ..host.errors import ForjaError
-from ..mig.blockers import words
+from ..mig.blockers import describe
 
 NOTE = "/var/lib/forja/gpu-clients.json"
 VERSION = 1
@@ -163,7 +163,7 @@ def _tied(name: str, host: Host) -> List[Tuple[str, str]]:
 
 
 def refusal(foreign: Sequence[Dict[str, Any]]) -> str:
-    listed = "\n".join("- " + words(one) for one in foreign)
+    listed = "\n".join("- " + describe(one) for one in foreign)
     return (
         f"These use what would change, and none of them is a client that may be stopped here:\n{listed}\nNothing was stopped or changed."
         " End them, or name their units among the clients, or give their containers the label."

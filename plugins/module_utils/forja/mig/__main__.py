@@ -1,32 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python3 -m forja.mig`: the MIG code without Ansible, for boot, for a shell and for other tools.
 
-Exit codes: 0 the GPUs are as wanted; 1 they are not (assert, plan); 2 the request is wrong or cannot be on this hardware;
-3 somebody uses what would go; 4 the change failed and everything was put back; 5 it failed and could not be put back;
-6 done as far as possible, the rest needs a reboot; 7 NVML or the state folder cannot be used. After 2, 3, 4 and 7 nothing is changed.
+Exit codes: 0 the GPUs are as wanted; 1 they are not (assert, plan); 2 the request is not valid or does not fit on this hardware;
+3 a process uses what would be removed; 4 the change failed and everything was put back; 5 it failed and could not be put back;
+6 done as far as possible, the rest needs a reboot; 7 NVML, the state folder or, for export, the output cannot be used; 8 a defect
+of this program. After 2, 3, 4 and 7 nothing is changed.
 """
 
 import argparse
 import contextlib
 import json
+import math
 import os
+import re
 import signal
 import sys
 import time
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional, TypeVar
 
+from ..host.errors import ForjaError
 from .apply import BusyError, ChangeError
-from .blockers import words
+from .blockers import describe
+from .config.document import ConfigError
 from .config.export import as_yaml, exported
-from .config.selection import ConfigError
 from .journal import Journal, JournalError
 from .node import Node, Outcome, pictures
 from .nvml.gateway import Gateway
 from .nvml.reset import run
-from .nvml.session import GatewayError, StoppedError
-from .plan import PlanError
+from .nvml.session import INVALID_ARGUMENT, NOT_FOUND, GatewayError, StoppedError
 
-AS_WANTED, NOT_AS_WANTED, WRONG, BUSY, PUT_BACK, BROKEN, REBOOT, UNUSABLE = range(8)
+AS_WANTED, NOT_AS_WANTED, WRONG, BUSY, PUT_BACK, BROKEN, REBOOT, UNUSABLE, DEFECT = range(9)
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ATTEMPTS = 5  # of reading a node without the lock, which only root may read
+
+_T = TypeVar("_T")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -40,10 +48,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             stack.push(gateway)
             code = COMMANDS[options.command](Node(gateway, run), gateway, source, options)
             if options.calls:
-                tell(f"{gateway.calls} NVML calls", sys.stderr)
+                emit(f"{gateway.calls} NVML calls", sys.stderr)
             return code
-    except (ConfigError, PlanError) as error:
-        return fail(WRONG, error)
     except BusyError as error:
         return fail(BUSY, error)
     except ChangeError as error:
@@ -54,53 +60,69 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return fail(UNUSABLE, f"{error}; install python3-pynvml, or nvidia-ml-py into this Python ({sys.executable})")
     except (GatewayError, JournalError, OSError) as error:
         return fail(UNUSABLE, error)
+    except ForjaError as error:
+        return fail(WRONG, error)
+    except Exception as error:  # else Python ends with 1, which says that the GPUs are not as wanted
+        import traceback
+
+        emit(traceback.format_exc(), sys.stderr)
+        return fail(DEFECT, f"this is a defect of forja.mig: {error!r}")
 
 
 def started(gateway: Gateway, options: argparse.Namespace) -> Gateway:
-    """NVML's start loads the driver. At boot that may fail at first, while the kernel is still looking for its devices."""
+    """Start NVML, which loads the driver. At boot that may fail at first, while the kernel is still looking for its devices."""
     seconds = getattr(options, "wait", 0)
-    end, said = time.monotonic() + seconds, ""  # at boot the clock is often set meanwhile
+    end, reported = time.monotonic() + seconds, ""  # at boot the clock is often set meanwhile
     while True:
         try:
             return gateway.__enter__()
         except GatewayError as error:
             if time.monotonic() >= end:
                 raise
-            if str(error) != said:
-                said = str(error)
-                tell(f"{said}; trying again for {seconds:g} s", sys.stderr)
+            if str(error) != reported:
+                reported = str(error)
+                emit(f"{reported}; trying again for {seconds:g} s", sys.stderr)
             time.sleep(min(2, seconds))
 
 
 def parser() -> argparse.ArgumentParser:
-    told = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="python3 -m forja.mig",
         description="MIG that plans before it touches. Files are mig-parted's.",
         epilog=(__doc__ or "").partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    told.add_argument("--calls", action="store_true", help="print how many NVML calls it took, on standard error")
-    commands = told.add_subparsers(dest="command", metavar="COMMAND")
+    top.add_argument("--calls", action="store_true", help="print how many NVML calls it took, on standard error")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
     for name, text in (
         ("apply", "make the GPUs what the configuration says"),
-        ("assert", "tell by the exit code whether they are; changes nothing"),
+        ("assert", "return by the exit code whether they are; changes nothing"),
         ("plan", "print what apply would do; changes nothing"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument(
             "-f", "--file", help="a mig-parted file, or - for standard input; without one the label is built in, such as all-balanced"
         )
-        command.add_argument("-c", "--config", metavar="LABEL", help="which of its configurations; may be left out when there is only one")
-        command.add_argument("--json", action="store_true", help="print data instead of words")
+        command.add_argument("-c", "--config", metavar="LABEL", help="which of its configurations; not needed when there is only one")
+        command.add_argument("--json", action="store_true", help="print JSON instead of sentences")
         if name != "assert":
-            command.add_argument("--reset", action="store_true", help="reset GPUs that need it; never one that somebody uses")
+            command.add_argument("--reset", action="store_true", help="reset GPUs that need it; never one in use")
         if name == "apply":
-            command.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="how long to wait for the driver, at boot")
-    command = commands.add_parser("export", help="print the layout there is as a mig-parted file", description="print the layout there is")
+            command.add_argument("--wait", type=seconds_from, default=0, metavar="SECONDS", help="how long to wait for the driver, at boot")
+    text = "print the present layout as a mig-parted file"
+    command = commands.add_parser("export", help=text, description=text)
     command.add_argument("-c", "--config", metavar="LABEL", default="current", help="its label (default: current)")
     command.add_argument("--json", action="store_true", help="JSON instead of YAML")
-    return told
+    return top
+
+
+def seconds_from(text: str) -> float:
+    """Parse a time to wait. NaN and infinity would wait forever."""
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid; use a number of seconds such as 60")
+    return value
 
 
 def read(path: Optional[str]) -> Optional[str]:
@@ -111,69 +133,84 @@ def read(path: Optional[str]) -> Optional[str]:
             return sys.stdin.buffer.read().decode("utf-8")  # whatever the locale is
         with open(path, encoding="utf-8") as stream:
             return stream.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
 
 
 def stop(number: int, _frame: Any) -> None:
-    """What systemd sends when a unit takes too long, or a terminal that is closed: what was begun is put back, undisturbed."""
-    deaf()
+    """Handle what systemd sends when a unit takes too long, or a terminal that closes: put back what was begun, undisturbed."""
+    ignore_signals()
     raise StoppedError(f"Stopped by {signal.Signals(number).name}")
 
 
-def deaf() -> None:
-    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
+def ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def steady(work: Callable[[Journal], _T]) -> _T:
+    """Read the node while no change is under way: under the shared lock, or, for users who may not read it, again where it changed."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            with Journal().reading() as journal:
+                return work(journal)
+        except GatewayError as error:
+            if error.code not in (INVALID_ARGUMENT, NOT_FOUND) or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.2 * (attempt + 1))
+    raise AssertionError("unreachable")
 
 
 def apply(node: Node, _gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
-    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(one) != signal.SIG_IGN:  # as nohup wants it
-            signal.signal(one, stop)
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores them
+            signal.signal(number, stop)
     with Journal() as journal:
-        outcome = node.settle(source, options.config, options.reset, journal, lambda words: tell(words, sys.stderr))
-        deaf()  # it is done
+        outcome = node.apply(source, options.config, options.reset, journal, lambda message: emit(message, sys.stderr))
+        ignore_signals()  # it is done
     warn(outcome)
     if options.json:
-        tell(json.dumps(data(outcome)))
+        emit(json.dumps(data(outcome)))
     elif outcome.reboot:
-        tell(f"Reboot required: {'; '.join(outcome.reboot)}.")
+        emit(f"Reboot required: {'; '.join(outcome.reboot)}.")
     else:
-        tell(f"{outcome.label}: {'done' if outcome.changed else 'nothing to do'}")
+        emit(f"{outcome.label}: {'done' if outcome.changed else 'nothing to do'}")
     return REBOOT if outcome.reboot else AS_WANTED
 
 
 def plan(node: Node, gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
-    outcome = node.plan(source, options.config, options.reset, Journal().left())
+    def work(journal: Journal) -> Any:
+        outcome = node.plan(source, options.config, options.reset, journal.entries())
+        return outcome, node.blockers(outcome), None if options.json else pictures(gateway, outcome.plans)
+
+    outcome, in_the_way, drawn = steady(work)
     warn(outcome)
-    in_the_way = node.blockers(outcome)
     if options.json:
-        tell(json.dumps(dict(data(outcome), blockers=in_the_way)))
+        emit(json.dumps(dict(data(outcome), blockers=in_the_way)))
     else:
-        before, after = pictures(gateway, outcome.plans)
         if outcome.changed:
-            tell("\n".join(["now", before, "then", after, *outcome.words]))
-        tell("\n".join(f"Reboot required: {reason}." for reason in outcome.reboot) or f"{len(outcome.words)} steps")
+            before, after = drawn
+            emit("\n".join(["now", before, "then", after, *outcome.steps]))
+        emit("\n".join(f"Reboot required: {reason}." for reason in outcome.reboot) or f"{len(outcome.steps)} steps")
         for record in in_the_way:
-            tell(f"In the way: {words(record)}.")
+            emit(f"Blocked by {describe(record)}.")
     return NOT_AS_WANTED if outcome.changed or outcome.reboot else AS_WANTED
 
 
 def check(node: Node, _gateway: Gateway, source: Optional[str], options: argparse.Namespace) -> int:
-    outcome = node.plan(source, options.config, False, {})
+    outcome = steady(lambda _journal: node.plan(source, options.config, False, {}))
     warn(outcome)
     right = not (outcome.changed or outcome.reboot)
     if options.json:
-        tell(json.dumps(dict(data(outcome), as_wanted=right)))
+        emit(json.dumps(dict(data(outcome), as_wanted=right)))
     else:
-        tell(f"{outcome.label}: {'as wanted' if right else 'not as wanted: ' + '; '.join(outcome.words + list(outcome.reboot))}")
+        emit(f"{outcome.label}: {'as wanted' if right else 'not as wanted: ' + '; '.join(outcome.steps + list(outcome.reboot))}")
     return AS_WANTED if right else NOT_AS_WANTED
 
 
 def export(_node: Node, gateway: Gateway, _source: Optional[str], options: argparse.Namespace) -> int:
-    found = exported(gateway.gpus(), options.config)
-    tell(json.dumps(found) if options.json else as_yaml(found).rstrip("\n"))
-    return AS_WANTED
+    found = exported(steady(lambda _journal: gateway.gpus()), options.config)
+    return AS_WANTED if emit(json.dumps(found) if options.json else as_yaml(found).rstrip("\n")) else UNUSABLE
 
 
 def data(outcome: Outcome) -> Any:
@@ -187,22 +224,33 @@ def data(outcome: Outcome) -> Any:
     }
 
 
-def tell(text: str, stream: Any = None) -> None:
-    """A reader who is gone changes nothing of what was done, nor of the exit code."""
+def emit(text: str, stream: Any = None) -> bool:
+    """Print a line; return False where it cannot be written. That changes neither what was done nor the exit code.
+
+    Control characters of names and labels do not reach the terminal; what the stream cannot encode is escaped.
+    """
     stream = stream or sys.stdout
+    safe = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
-        print(text, file=stream, flush=True)
-    except BrokenPipeError:
+        print(safe.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python fails at its end, flushing
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            return True
+        if stream is not sys.stderr:
+            emit(f"warning: standard output cannot be written: {error.strerror}", sys.stderr)
+        return False
+    return True
 
 
 def warn(outcome: Outcome) -> None:
     for warning in outcome.warnings:
-        tell("warning: " + warning, sys.stderr)
+        emit("warning: " + warning, sys.stderr)
 
 
 def fail(code: int, error: object) -> int:
-    tell(f"error: {error}", sys.stderr)
+    emit(f"error: {error}", sys.stderr)
     return code
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run at a time, and a note of what the GPUs were before it: what a killed run leaves for the next one.
+"""One change at a time, and a journal of what the GPUs were before it: what an interrupted run leaves for the next one.
 
-The note is written before the first change and taken away after the last, or after everything was put back. It is worth
-nothing after a reboot, which no MIG instance survives.
+The journal is written before the first change and deleted after the last, or after the rollback. It is worth nothing after a
+reboot, which no MIG instance survives.
 """
 
 import contextlib
@@ -11,127 +11,156 @@ import fcntl
 import json
 import os
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from ..host.errors import ForjaError
+from ..host.state_folder import open_state_folder
 from .layout.card import Compute, Instance, Placement
 
 STATE = "/var/lib/forja/mig"
-VERSION = 2
+VERSION = 3
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_LOCK, _FILE, _DRAFT = "lock", "journal.json", "journal.json.new"
+_MOST_BYTES = 1 << 20
 
 
 class JournalError(ForjaError):
-    """Another run is under way, or the note cannot be read or written."""
+    """Another run holds the lock, or the journal cannot be read or written."""
 
 
-class Found(NamedTuple):
-    """What a GPU is, or is to be: mode and instances."""
+class GpuState(NamedTuple):
+    """Mode and instances of a GPU, found or wanted."""
 
     enabled: bool
     pending: bool  # the mode after the next reset
     instances: Tuple[Instance, ...]  # with ids and placements of their compute instances; an id of -1 is not known yet
 
 
-class Left(NamedTuple):
-    """What the note has of a GPU."""
+class JournalEntry(NamedTuple):
+    """What the journal holds of one GPU."""
 
-    found: Found  # before the run changed it
-    heading: Tuple[Found, ...]  # what the run was making of it; more than one where further runs were killed
+    found: GpuState  # before the run changed it
+    targets: Tuple[GpuState, ...]  # what the run was making of it; more than one after several interrupted runs
 
 
 class Journal:
-    """The folder with lock and note. Use as a context: inside, no other run of ours changes anything."""
+    """The state folder with lock and journal. As a context it holds the lock: no other run changes anything meanwhile."""
 
     def __init__(self, folder: Optional[str] = None, patience: float = 60.0) -> None:
-        self._folder = folder or os.environ.get("FORJA_MIG_STATE") or STATE  # the variable is for tests
+        self._path = folder or STATE
         self._patience = patience
-        self._note = os.path.join(self._folder, "journal.json")
+        self._folder: Optional[int] = None
         self._lock: Optional[int] = None
 
     def __enter__(self) -> "Journal":
         try:
-            os.makedirs(self._folder, 0o755, exist_ok=True)
-            # Whoever can read it could hold it.
-            lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._open_folder()
+            # Whoever can read the lock could hold it.
+            lock = self._open(_LOCK, os.O_RDWR | os.O_CREAT)
+            self._lock = self._wait(lock, fcntl.LOCK_EX)
         except OSError as error:
-            raise JournalError(f"{self._folder} cannot be used ({error.strerror}); changing MIG needs root.") from error
-        self._wait(lock, fcntl.LOCK_EX)
-        self._lock = lock
-        with contextlib.suppress(OSError):  # who it is, is but a help to others; a full disk shows when the note is written
+            self._close()
+            raise JournalError(f"{self._path} cannot be used ({error.strerror}); changing MIG needs root.") from error
+        except BaseException:
+            self._close()
+            raise
+        with contextlib.suppress(OSError):  # the pid only helps others; a full disk shows when the journal is written
             os.ftruncate(lock, 0)
             os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return self
 
     def __exit__(self, *_exception: Any) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._close()
 
-    def _wait(self, lock: int, kind: int) -> None:
-        """Until nobody else has it; it is closed when that takes too long."""
+    @contextlib.contextmanager
+    def reading(self) -> Iterator["Journal"]:
+        """Share the lock: wait for a change that is under way, and let none begin meanwhile.
+
+        Without a state folder there has been no run. Who may not read the lock reads without it.
+        """
+        try:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                self._open_folder(create=False)
+                self._lock = self._wait(self._open(_LOCK, os.O_RDONLY), fcntl.LOCK_SH)
+            yield self
+        finally:
+            self._close()
+
+    def _open_folder(self, create: bool = True) -> None:
+        try:
+            self._folder = open_state_folder(self._path, create)
+        except ForjaError as error:
+            raise JournalError(str(error)) from error
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+
+    def _close(self) -> None:
+        for handle in (self._lock, self._folder):
+            if handle is not None:
+                os.close(handle)
+        self._lock = self._folder = None
+
+    def _wait(self, lock: int, kind: int) -> int:
+        """Lock the file and return its descriptor; closed when that takes too long."""
         end = time.monotonic() + self._patience
         while True:
             try:
                 fcntl.flock(lock, kind | fcntl.LOCK_NB)
-                return
+                return lock
             except OSError as error:
                 holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
                 if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > end:
                     os.close(lock)
                     raise JournalError(
-                        f"Another run (pid {holder or 'unknown'}) has been changing MIG for over {self._patience:g} s; wait for it, "
-                        "or see why it hangs."
+                        f"Another run (pid {holder or 'unknown'}) has been changing MIG for over {self._patience:g} s. Wait until it "
+                        "ends, or look why it hangs."
                     ) from None
                 time.sleep(0.1)
 
-    def left(self) -> Dict[str, Left]:
-        """By GPU UUID what a killed run found and wanted; empty when none was killed since the last boot.
-
-        Outside of the context it waits for a run that is under way: its note is not that of a killed one.
-        """
+    def entries(self) -> Dict[str, JournalEntry]:
+        """Read what an interrupted run found and wanted, by GPU UUID; empty when none was interrupted since the last boot."""
+        path = os.path.join(self._path, _FILE)
         try:
-            if self._lock is None and os.path.exists(self._note):
-                lock = os.open(os.path.join(self._folder, "lock"), os.O_RDONLY | os.O_CLOEXEC)
-                self._wait(lock, fcntl.LOCK_SH)
-                os.close(lock)
-            with open(self._note) as stream:
-                note = json.load(stream)
-            if note["version"] != VERSION:
-                raise ValueError(f"version {note['version']!r}")
-            if note["boot_id"] != boot_id():
+            if self._folder is None:
                 return {}
-            return {uuid: _left(record) for uuid, record in note["gpus"].items()}
+            with os.fdopen(self._open(_FILE, os.O_RDONLY), "rb") as stream:
+                text = stream.read(_MOST_BYTES + 1)
+            if self._lock is None:
+                raise JournalError(f"{path} may be that of a run under way, whose lock only root can read; run as root.")
+            return _parse(text)
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise JournalError(f"{self._note} cannot be read ({error.strerror}); run as root.") from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise JournalError(f"{path} cannot be read ({error.strerror}); run as root.") from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise JournalError(
-                f"{self._note}, the note of a run that was killed, cannot be understood ({error}). See `python3 -m forja.mig export` "
-                "for what"
-                " the GPUs are now, then remove the file."
+                f"{path}, the journal of an interrupted run, is not valid ({error}). See with `python3 -m forja.mig export` what the "
+                "GPUs are now, then remove the file."
             ) from error
 
-    def write(self, gpus: Dict[str, Left]) -> None:
-        records = {uuid: {"found": _record(one.found), "heading": [_record(state) for state in one.heading]} for uuid, one in gpus.items()}
-        note = {"version": VERSION, "boot_id": boot_id(), "gpus": records}
-        fresh = self._note + ".new"
+    def write(self, entries: Dict[str, JournalEntry]) -> None:
+        """Put the journal on the disk, whole or not at all. The lock must be held."""
+        records = {uuid: {"found": _record(entry.found), "targets": [_record(state) for state in entry.targets]}
+                   for uuid, entry in entries.items()}
+        text = json.dumps({"version": VERSION, "boot_id": boot_id(), "gpus": records}, sort_keys=True)
+        assert self._folder is not None
         try:
-            with open(fresh, "w") as stream:
-                json.dump(note, stream, sort_keys=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(_DRAFT, dir_fd=self._folder)
+            with os.fdopen(self._open(_DRAFT, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as stream:
+                stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.rename(fresh, self._note)
-            folder = os.open(self._folder, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            os.rename(_DRAFT, _FILE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.fsync(self._folder)
         except OSError as error:
-            raise JournalError(f"{self._note} cannot be written ({error.strerror}); nothing was changed.") from error
+            raise JournalError(f"{os.path.join(self._path, _FILE)} cannot be written ({error.strerror}); nothing was changed.") from error
 
     def clear(self) -> None:
-        if os.path.exists(self._note):
-            os.unlink(self._note)
+        """Delete the journal. The lock must be held."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_FILE, dir_fd=self._folder)
 
 
 def boot_id() -> str:
@@ -139,24 +168,42 @@ def boot_id() -> str:
         return stream.read().strip()
 
 
-def _record(found: Found) -> Dict[str, Any]:
+def _parse(text: bytes) -> Dict[str, JournalEntry]:
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+    data = json.loads(text.decode("utf-8"))
+    if data["version"] != VERSION:
+        raise ValueError(f"version {data['version']!r}")
+    if data["boot_id"] != boot_id():
+        return {}
+    return {uuid: JournalEntry(_state(record["found"]), tuple(map(_state, record["targets"]))) for uuid, record in data["gpus"].items()}
+
+
+def _record(state: GpuState) -> Dict[str, Any]:
     return {
-        "enabled": found.enabled,
-        "pending": found.pending,
+        "enabled": state.enabled,
+        "pending": state.pending,
         "instances": [
             [i.id, i.profile, list(i.placement), [[c.id, c.profile, c.slices, list(c.placement or (0, 0))] for c in i.compute]]
-            for i in found.instances
+            for i in state.instances
         ],
     }
 
 
-def _left(record: Dict[str, Any]) -> Left:
-    return Left(_found(record["found"]), tuple(_found(state) for state in record["heading"]))
-
-
-def _found(record: Dict[str, Any]) -> Found:
+def _state(record: Dict[str, Any]) -> GpuState:
     instances = []
     for number, profile, place, compute in record["instances"]:
-        inside = tuple(Compute(c[0], c[1], c[2], Placement(*c[3])) for c in compute)
-        instances.append(Instance(number, profile, Placement(*place), inside))
-    return Found(bool(record["enabled"]), bool(record["pending"]), tuple(instances))
+        inside = tuple(Compute(_number(c[0]), _number(c[1]), _number(c[2]), _placement(c[3])) for c in compute)
+        instances.append(Instance(_number(number), _number(profile), _placement(place), inside))
+    return GpuState(bool(record["enabled"]), bool(record["pending"]), tuple(instances))
+
+
+def _placement(data: Any) -> Placement:
+    start, size = data
+    return Placement(_number(start), _number(size))
+
+
+def _number(data: Any) -> int:
+    if isinstance(data, bool) or not isinstance(data, int):
+        raise TypeError(f"{str(data)[:20]!r} where a number is expected")
+    return data

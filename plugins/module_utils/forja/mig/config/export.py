@@ -9,7 +9,7 @@ from ..layout.names import ci_name
 
 
 def exported(gpus: Sequence[Gpu], label: str) -> Dict[str, Any]:
-    """As data. GPUs that are alike share an entry; those without MIG are left out, as they are when a file says `all`."""
+    """Return the layout as data that apply accepts. Equal GPUs share an entry; those without MIG are left out, as with `devices: all`."""
     groups: List[Tuple[Dict[str, Any], List[int]]] = []
     capable = [gpu for gpu in gpus if gpu.capable]
     for gpu in capable:
@@ -21,14 +21,15 @@ def exported(gpus: Sequence[Gpu], label: str) -> Dict[str, Any]:
         else:
             groups.append((entry, [gpu.index]))
     entries = [dict({"devices": "all" if len(groups) == 1 else members}, **entry) for entry, members in groups]
+    entries = entries or [{"devices": "all", "mig-enabled": False}]
     return {"version": "v1", "mig-configs": {label: entries}}
 
 
 def as_yaml(data: Dict[str, Any]) -> str:
-    """The same as text. Written by hand, since not every host has a YAML library; strings are quoted as JSON quotes them."""
+    """Render it as YAML without a library, which not every host has; strings are quoted as in JSON."""
     lines = ["version: v1", "mig-configs:"]
     for label, entries in data["mig-configs"].items():
-        lines.append(f"  {json.dumps(label)}:{'' if entries else ' []'}")
+        lines.append(f"  {json.dumps(label)}:")
         for entry in entries:
             devices = json.dumps(entry["devices"]).strip('"')
             lines.append(f"    - devices: {devices}")

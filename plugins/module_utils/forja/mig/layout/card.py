@@ -48,7 +48,7 @@ class Instance(NamedTuple):
 
 
 class Card(NamedTuple):
-    """What can be had of one GPU."""
+    """What one GPU offers."""
 
     profiles: Tuple[Profile, ...]
 
@@ -70,7 +70,7 @@ class Card(NamedTuple):
 
 
 class Gpu(NamedTuple):
-    """One GPU as found. Addresses are of the form 0000:07:00.0, ids of the form 0x20B010DE, as mig-parted writes them."""
+    """One GPU as found. Addresses look like 0000:07:00.0, ids like 0x20B010DE, as mig-parted writes them."""
 
     index: int  # type: ignore[assignment] # hides tuple.index
     address: str
@@ -83,10 +83,15 @@ class Gpu(NamedTuple):
     pending: bool
     profiles: Tuple[Profile, ...]
     instances: Tuple[Instance, ...]
+    obstacle: str = ""  # why it cannot be planned although it can do MIG
+
+    @property
+    def place(self) -> str:
+        return f"GPU {self.index} ({self.address})"
 
 
 class WantedInstance(NamedTuple):
-    """One GPU instance of the list form, wanted just so."""
+    """One GPU instance of the list form, wanted exactly so."""
 
     profile: str  # Profile.name
     start: Optional[int]  # its first memory slot; None leaves it to the planner
@@ -94,7 +99,7 @@ class WantedInstance(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What one GPU shall be. `counts` and `instances` exclude each other; with neither, an enabled GPU is left empty."""
+    """What one GPU is to be. `counts` and `instances` exclude each other; with neither, an enabled GPU is left empty."""
 
     enabled: bool
     counts: Tuple[Tuple[str, int, int], ...] = ()  # profile name, slices of the compute instance, how many of them (> 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the planner decides for one GPU: which instances stay, which go, which are made, and where."""
+"""Decisions of the planner for one GPU: which instances stay, which are removed, which are made, and where."""
 
 from typing import NamedTuple, Sequence, Tuple
 
@@ -8,7 +8,7 @@ from .card import Compute, Instance, Placement, Profile
 
 
 class NoLayout(ForjaError):  # noqa: N818  (it is an answer)
-    """What was asked fits on the card in no way. The message says what was asked, why not, and what fits."""
+    """Raised when the request does not fit on this card. The message says what was requested, why not, and what fits."""
 
 
 class NewCompute(NamedTuple):
@@ -27,15 +27,15 @@ class Kept(NamedTuple):
 
     @property
     def compute(self) -> Tuple[int, ...]:
-        """Slices of its compute instances afterwards, by their id: a new one gets the lowest free id."""
-        by_id = {one.id: one.slices for one in self.instance.compute if one not in self.remove}
+        """Return the slices of its compute instances afterwards, by their id: a new one gets the lowest free id."""
+        by_id = {part.id: part.slices for part in self.instance.compute if part not in self.remove}
         for new in self.add:
             by_id[min(set(range(len(by_id) + 1)) - set(by_id))] = new.slices
         return tuple(by_id[number] for number in sorted(by_id))
 
 
 class New(NamedTuple):
-    """A GPU instance to make at this very placement, with its compute instances in the order in which they are to be made."""
+    """A GPU instance to make at exactly this placement, with its compute instances in the order in which they are to be made."""
 
     profile: Profile
     placement: Placement
@@ -43,7 +43,7 @@ class New(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a layout costs: the less the better, the first field first."""
+    """Cost of a layout; compared field by field, lower is better."""
 
     compute_destroyed: int  # MIG devices that somebody may be using
     destroyed: int  # GPU instances
@@ -60,16 +60,16 @@ class Layout(NamedTuple):
 
     @property
     def changed(self) -> bool:
-        return bool(self.gone or self.new or any(one.remove or one.add for one in self.kept))
+        return bool(self.gone or self.new or any(kept.remove or kept.add for kept in self.kept))
 
     @property
     def cost(self) -> Cost:
         return Cost(
-            sum(len(one.compute) for one in self.gone) + sum(len(one.remove) for one in self.kept),
+            sum(len(instance.compute) for instance in self.gone) + sum(len(kept.remove) for kept in self.kept),
             len(self.gone), len(self.new),
-            sum(len(one.compute) for one in self.new) + sum(len(one.add) for one in self.kept))
+            sum(len(new.compute) for new in self.new) + sum(len(kept.add) for kept in self.kept))
 
 
 def untouched(current: Sequence[Instance]) -> Layout:
-    return Layout(tuple(Kept(one, (), ()) for one in sorted(current, key=lambda one: one.placement)), (), ())
+    return Layout(tuple(Kept(instance, (), ()) for instance in sorted(current, key=lambda instance: instance.placement)), (), ())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of MIG profiles as NVIDIA's libraries compute and read them: 1g.5gb, 1g.5gb+me, 1g.24gb-me, 1c.3g.20gb.
+"""Parse and compute names of MIG profiles as NVIDIA's libraries do: 1g.5gb, 1g.5gb+me, 1g.24gb-me, 1c.3g.20gb.
 
 Source: go-nvlib pkg/nvlib/device/mig_profile.go, which mig-parted and the Kubernetes device plugin use. The driver's own
 name (in NVML's v2 structures) is not used, so that a file for one tool is a file for the other.
@@ -12,12 +12,14 @@ from ...host.errors import ForjaError
 
 # By NVML_GPU_INSTANCE_PROFILE_*: REV1 has all media engines of its size, REV2 is the double-memory one and has no mark.
 _ATTRIBUTES = {7: "+me", 8: "+me", 10: "+gfx", 11: "+gfx", 12: "+gfx", 13: "-me", 14: "-me", 15: "+me.all", 16: "+me.all", 17: "+gfx"}
+_LONGEST = 60
+_MOST_SLICES = 99  # far more than any GPU has
 _PATTERN = re.compile(r"(?:([0-9]+)c\.)?([0-9]+)g\.([0-9]+)gb(?:([+-])(.*))?", re.ASCII)
 _ATTRIBUTE = re.compile(r"(?![0-9.])[A-Za-z0-9.]*[A-Za-z0-9]", re.ASCII)
 
 
 class BadNameError(ForjaError):
-    """This is not the name of a MIG profile; the message shows what one looks like."""
+    """Raised for what is not the name of a MIG profile; the message shows what one looks like."""
 
 
 class Name(NamedTuple):
@@ -39,12 +41,12 @@ class Name(NamedTuple):
 
 
 def attributes(index: int) -> str:
-    """What NVML's profile index adds to the name: nothing, +me, +me.all, +gfx or -me."""
+    """Return what NVML's profile index adds to the name: nothing, +me, +me.all, +gfx or -me."""
     return _ATTRIBUTES.get(index, "")
 
 
 def gi_name(slices: int, memory_mib: int, total_bytes: int, marks: str = "") -> str:
-    """The name of a GPU instance profile. `total_bytes` is what nvmlDeviceGetMemoryInfo (the first version) says of the whole GPU."""
+    """Compute the name of a GPU instance profile. `total_bytes`: the whole GPU, by nvmlDeviceGetMemoryInfo (first version)."""
     if total_bytes <= 0:
         raise ForjaError(f"A GPU with {total_bytes} bytes of memory has no profiles.")
     eighths = -(-(memory_mib << 20) * 8 // total_bytes)  # in integers: as exact as it can be
@@ -53,18 +55,20 @@ def gi_name(slices: int, memory_mib: int, total_bytes: int, marks: str = "") -> 
 
 
 def ci_name(profile: str, compute: int) -> str:
-    """The name of a MIG device: 1c.3g.20gb, or just 3g.20gb when the compute instance fills its GPU instance."""
+    """Compute the name of a MIG device: 1c.3g.20gb, or 3g.20gb when the compute instance fills its GPU instance."""
     return profile if profile.startswith(f"{compute}g.") else f"{compute}c.{profile}"
 
 
 def compute_sizes(slices: int) -> Tuple[int, ...]:
-    """Slices that a compute instance may have in a GPU instance of so many."""
+    """List how many slices a compute instance may have in a GPU instance of `slices`."""
     return tuple(size for size in range(1, slices + 1) if size == slices or 2 * size <= slices + 1)
 
 
 def parse(text: str) -> Name:
-    """Raises BadNameError. What is accepted is what go-nvlib accepts, such as 01g.5gb and 7c.7g.40gb."""
+    """Parse a name. It accepts what go-nvlib accepts, such as 01g.5gb and 7c.7g.40gb. Raises BadNameError."""
     found = _PATTERN.fullmatch(text)
+    if len(text) > _LONGEST:
+        raise BadNameError(f"{text[:_LONGEST]!r}... is too long for the name of a MIG profile.")
     if not found:
         raise BadNameError(f"{text!r} is not the name of a MIG profile; such names look like 1g.5gb, 1g.5gb+me or 1c.3g.20gb.")
     compute, slices, gigabytes, sign, rest = found.groups()
@@ -73,6 +77,8 @@ def parse(text: str) -> Name:
         raise BadNameError(f"{text!r} is not the name of a MIG profile: after {sign} come names such as me or gfx, none twice.")
     name = Name(int(compute or slices), int(slices), int(gigabytes), tuple(sorted(marks)) if sign == "+" else (),
                 tuple(sorted(marks)) if sign == "-" else ())
+    if name.slices > _MOST_SLICES:
+        raise BadNameError(f"{text!r}: no GPU has a profile of {name.slices} slices.")
     if not 0 < name.compute <= name.slices:
         raise BadNameError(f"{text!r} has more compute slices than its GPU instance has, or none.")
     return name

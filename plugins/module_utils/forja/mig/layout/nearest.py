@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a request fits on a card in no way, and what comes nearest to it."""
+"""Explain why a request does not fit on a card, and find the nearest that fits."""
 
 from collections import Counter
 from itertools import product
@@ -18,28 +18,28 @@ _LOOKED_AT = 2000  # smaller requests; with more kinds of instances than that, o
 
 
 def explain(card: Card, asked: Sequence[Demand], fits: Callable[[Sequence[Demand]], bool]) -> str:
-    """`fits` says whether an empty card can hold something."""
-    request = Counter((demand.profile.name, one) for demand in asked for one in (demand.specs or demand.sizes))
-    told = f"{_words(request)} does not fit: {'; '.join(_reasons(card, asked))}."
+    """Render the explanation. `fits` says whether an empty card can hold something."""
+    request = Counter((demand.profile.name, shape) for demand in asked for shape in (demand.specs or demand.sizes))
+    message = f"{_describe(request)} does not fit: {'; '.join(_reasons(card, asked))}."
     free = [demand._replace(specs=tuple((None, sizes) for _, sizes in demand.specs)) for demand in asked]
     if free != list(asked) and fits(free):
-        return told + " It would fit without `placement`."
-    near = [_words(one) for one in _nearest(card, request, fits)]
-    return told + (f" Nearest that fits: {'; or '.join(near)}." if near else " Nothing of it fits.")
+        return message + " It would fit without `placement`."
+    near = [_describe(candidate) for candidate in _nearest(card, request, fits)]
+    return message + (f" Nearest that fits: {'; or '.join(near)}." if near else " Nothing of it fits.")
 
 
-def _words(request: Request) -> str:
-    """2 x 1c.3g.20gb, or 3g.20gb with 2c+1c at slot 4."""
-    told = []
-    for (name, one), count in request.items():
-        if isinstance(one, int):
-            text = ci_name(name, one)
+def _describe(request: Request) -> str:
+    """Render a request, such as: 2 x 1c.3g.20gb, or 3g.20gb with 2c+1c at slot 4."""
+    texts = []
+    for (name, shape), count in request.items():
+        if isinstance(shape, int):
+            text = ci_name(name, shape)
         else:
-            start, sizes = one
+            start, sizes = shape
             text = name if ci_name(name, sizes[0]) == name else f"{name} with {'+'.join(f'{size}c' for size in sizes)}"
             text += "" if start is None else f" at slot {start}"
-        told.append(f"{count} x {text}")
-    return ", ".join(told)
+        texts.append(f"{count} x {text}")
+    return ", ".join(texts)
 
 
 def _reasons(card: Card, asked: Sequence[Demand]) -> List[str]:
@@ -60,13 +60,14 @@ def _reasons(card: Card, asked: Sequence[Demand]) -> List[str]:
         if len(grouped) > profile.count:
             found.append(f"there can be {profile.count} x {profile.name}, not {len(grouped)}")
         needed += [profile] * len(grouped)
-    amounts = [("compute slices", sum(one.slices for one in needed), card.slices),
-               ("memory slots", sum(place.size for one in needed for place in one.placements[:1]), card.slots)]
-    amounts += [(name, sum(one.engines[kind] for one in needed), max(one.engines[kind] * max(one.count, 1) for one in card.profiles))
-                for kind, name in enumerate(_ENGINES)]
+    amounts = [("compute slices", sum(profile.slices for profile in needed), card.slices),
+               ("memory slots", sum(place.size for profile in needed for place in profile.placements[:1]), card.slots)]
+    amounts += [(name, sum(profile.engines[kind] for profile in needed),
+                 max(profile.engines[kind] * max(profile.count, 1) for profile in card.profiles)) for kind, name in enumerate(_ENGINES)]
     found += [f"it takes {need} {name} and the card has {have}" for name, need, have in amounts if need > have]
     return found or ["there is no way to place them beside each other, as " + " and ".join(
-        f"{one.name} starts at slot {_or([place.start for place in one.placements])}" for one in sorted(set(needed), reverse=True))]
+        f"{profile.name} starts at slot {_or([place.start for place in profile.placements])}"
+        for profile in sorted(set(needed), reverse=True))]
 
 
 def _or(numbers: Sequence[int]) -> str:
@@ -76,17 +77,18 @@ def _or(numbers: Sequence[int]) -> str:
 def _demands(card: Card, request: Request) -> List[Demand]:
     found = []
     for profile in card.profiles:
-        ones = [one for (name, one), count in request.items() if name == profile.name for _ in range(count)]
-        sizes = tuple(sorted((one for one in ones if isinstance(one, int)), reverse=True))
+        ones = [shape for (name, shape), count in request.items() if name == profile.name for _ in range(count)]
+        sizes = tuple(sorted((shape for shape in ones if isinstance(shape, int)), reverse=True))
         if ones:
-            found.append(Demand(profile, sizes, tuple(one for one in ones if not isinstance(one, int))))
+            found.append(Demand(profile, sizes, tuple(shape for shape in ones if not isinstance(shape, int))))
     return found
 
 
 def _nearest(card: Card, request: Request, fits: Callable[[Sequence[Demand]], bool]) -> List[Request]:
-    """With the fewest left out, then the smallest left out; the room that this leaves is filled with smaller ones."""
+    """Leave out the fewest instances, then the smallest; fill the room that this leaves with smaller ones."""
     slices = {profile.name: profile.slices for profile in card.profiles}
-    most = {item: min(count, {one.name: one.count * one.slices for one in card.profiles}[item[0]]) for item, count in request.items()}
+    room = {profile.name: profile.count * profile.slices for profile in card.profiles}
+    most = {item: min(count, room[item[0]]) for item, count in request.items()}
 
     def weight(item: Item) -> int:
         return item[1] if isinstance(item[1], int) else slices[item[0]]
@@ -104,26 +106,28 @@ def _nearest(card: Card, request: Request, fits: Callable[[Sequence[Demand]], bo
         found = [guess] if guess else []
     else:
         smaller = [dict(zip(most, counts)) for counts in product(*(range(count, -1, -1) for count in most.values()))]
-        smaller.sort(key=lambda one: (-sum(one.values()), -sum(weight(item) * count for item, count in one.items())))
-        for one in smaller:
-            if (any(one.values()) and sum(weight(item) * count for item, count in one.items()) <= card.slices
-                    and not any(all(one[item] <= other[item] for item in one) for other in found) and fits(_demands(card, one))):
-                found.append(one)
+        smaller.sort(key=lambda candidate: (-sum(candidate.values()), -sum(weight(item) * count for item, count in candidate.items())))
+        for candidate in smaller:
+            if (any(candidate.values()) and sum(weight(item) * count for item, count in candidate.items()) <= card.slices
+                    and not any(all(candidate[item] <= other[item] for item in candidate) for other in found)
+                    and fits(_demands(card, candidate))):
+                found.append(candidate)
                 if len(found) == _SHOWN:
                     break
-    return [_filled(card, one, request, fits) for one in found]
+    return [_filled(card, candidate, request, fits) for candidate in found]
 
 
 def _filled(card: Card, less: Request, request: Request, fits: Callable[[Sequence[Demand]], bool]) -> Request:
-    """For each one left out the largest smaller instance that still fits, if any."""
+    """Add, for each instance left out, the largest smaller one that still fits, if any."""
     profiles = {profile.name: profile for profile in card.profiles}
-    plain = sorted((one for one in card.profiles if "+" not in one.name and "-" not in one.name),
-                   key=lambda one: (one.slices, one.memory_mib), reverse=True)
+    plain = sorted((profile for profile in card.profiles if "+" not in profile.name and "-" not in profile.name),
+                   key=lambda profile: (profile.slices, profile.memory_mib), reverse=True)
     full = Counter({item: count for item, count in less.items() if count})
     for item in sorted((Counter(request) - full).elements(), key=lambda item: profiles[item[0]].slices, reverse=True):
-        for one in plain:
-            if one.slices <= profiles[item[0]].slices and one.memory_mib <= profiles[item[0]].memory_mib and one.name != item[0]:
-                instead: Item = (one.name, one.slices if isinstance(item[1], int) else (None, (one.slices,)))
+        for profile in plain:
+            largest = profiles[item[0]]
+            if profile.slices <= largest.slices and profile.memory_mib <= largest.memory_mib and profile.name != item[0]:
+                instead: Item = (profile.name, profile.slices if isinstance(item[1], int) else (None, (profile.slices,)))
                 if fits(_demands(card, full + Counter([instead]))):
                     full[instead] += 1
                     break

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What NVML tells of a node; nothing here changes anything.
+"""Read a node through NVML; nothing here changes anything.
 
-A look at a node takes as few calls as can be: what GPUs of one kind share (profiles, name, memory) is asked once, and what
-only a plan or a report needs (placements of the board, ids of compute instances, MIG devices) is asked when it is needed.
-Profile indexes are walked until NVML answers INVALID_ARGUMENT, as nvml.h says: bindings know fewer than drivers.
+It takes as few calls as possible: what GPUs of one kind share (profiles, name, memory) is read once, and what only a plan or a
+report needs (placements of the board, ids of compute instances, MIG devices) is read when it is needed. Profile indexes are
+walked until NVML answers INVALID_ARGUMENT, as nvml.h says: bindings know fewer than drivers.
 """
 
 from ctypes import byref, c_uint
@@ -14,7 +14,8 @@ from ..layout.card import Card, Compute, Gpu, Instance, Placement, Profile
 from ..layout.names import attributes, gi_name
 from .session import FUNCTION_NOT_FOUND, GPU_IS_LOST, NO_PERMISSION, NOT_FOUND, NOT_SUPPORTED, GatewayError, Session
 
-_MOST_INSTANCES = 16  # room for NVML to write to even where it counts wrong; no card has more than 8
+_MOST_INSTANCES = 16  # room for NVML even where it counts wrong; no card has more than 8
+_NO_MEMORY = "NVML does not report its memory, from which the names of MIG profiles are computed"
 _OUTSIDE = 0xFFFFFFFF  # instance ids of a process that runs in no MIG instance
 
 
@@ -42,13 +43,13 @@ class _Kind(NamedTuple):
     """What all GPUs with the same PCI ids share."""
 
     name: str
-    total_bytes: int
+    total_bytes: int  # 0 where NVML does not report it: memory shared with the processor
     profiles: Tuple[Profile, ...]
     compute: Dict[int, List[_ComputeKind]]  # by the id of the GPU instance's profile
 
 
 class Reader(Session):
-    """A session that looks."""
+    """A session that reads."""
 
     def __init__(self, nvml: Any) -> None:
         super().__init__(nvml)
@@ -56,14 +57,14 @@ class Reader(Session):
         self._kinds: Dict[Tuple[str, str], _Kind] = {}
 
     def versions(self) -> Tuple[str, str]:
-        """Of the driver and of NVML."""
+        """Read the versions of the driver and of NVML."""
         return (
             _text(self._call("The driver's version", "nvmlSystemGetDriverVersion")),
             _text(self._call("NVML's version", "nvmlSystemGetNVMLVersion")),
         )
 
     def gpus(self) -> List[Gpu]:
-        """All that answer; `lost` then holds the indexes of those that have fallen off the bus."""
+        """Read all GPUs that answer; `lost` then holds the indexes of those that have fallen off the bus."""
         found = []
         self.lost = []
         for index in range(self._call("The number of GPUs", "nvmlDeviceGetCount")):
@@ -76,15 +77,15 @@ class Reader(Session):
         return found
 
     def gpu(self, index: int) -> Gpu:
-        """One GPU, read anew. Its compute instances have no ids or placements yet; `detailed` adds them."""
+        """Read one GPU again. Its compute instances have no ids or placements yet; `detailed` adds them."""
         device = self._device(index)
         bus = self._call(f"The PCI address of GPU {index}", "nvmlDeviceGetPciInfo", device)
         self._addresses[index] = bus.busId
         ids = _hex(bus.pciDeviceId), _hex(bus.pciSubSystemId)
         mode = self._optional(f"MIG mode of GPU {index}", (NOT_SUPPORTED, FUNCTION_NOT_FOUND), "nvmlDeviceGetMigMode", device)
         kind = self._kinds.get(ids)
-        # Some drivers tell profiles only in MIG mode: then the next GPU of this kind is asked again.
-        if kind is None or (mode is not None and not kind.profiles):
+        # Some drivers report profiles only in MIG mode: then the next GPU of this kind is read again.
+        if kind is None or (mode is not None and not kind.profiles and kind.total_bytes):
             kind = self._kinds[ids] = self._kind(index, device, mode is not None)
         return Gpu(
             index=index,
@@ -93,24 +94,25 @@ class Reader(Session):
             subsystem=ids[1],
             name=kind.name,
             total_bytes=kind.total_bytes,
-            capable=mode is not None,
+            capable=mode is not None and kind.total_bytes > 0,
             enabled=bool(mode and mode[0]),
             pending=bool(mode and mode[1]),
             profiles=kind.profiles,
             instances=self._instances(index, device, kind) if mode and mode[0] else (),
+            obstacle=_NO_MEMORY if mode is not None and not kind.total_bytes else "",
         )
 
     def uuid(self, gpu: Gpu) -> str:
         return _text(self._call(f"The UUID of GPU {gpu.index}", "nvmlDeviceGetUUID", self._device(gpu.index)))
 
     def minor(self, gpu: Gpu) -> int:
-        """N of its /dev/nvidiaN, which need not be its index."""
+        """Read N of its /dev/nvidiaN, which may differ from its index."""
         return int(self._call(f"The device node of GPU {gpu.index}", "nvmlDeviceGetMinorNumber", self._device(gpu.index)))
 
     def card(self, gpu: Gpu) -> Card:
-        """The profiles with the placements of this very board: which slot has no compute differs from board to board.
+        """Read the profiles with the placements of this board: which slot has no compute differs from board to board.
 
-        None at all where MIG is off and the driver tells them only while it is on.
+        There are none where MIG is off and the driver reports them only while it is on.
         """
         found = []
         for profile in gpu.profiles:
@@ -131,12 +133,12 @@ class Reader(Session):
         return Card(tuple(found))
 
     def detailed(self, gpu: Gpu) -> Gpu:
-        """The same GPU with ids and placements of its compute instances."""
+        """Return the same GPU with ids and placements of its compute instances."""
         instances = []
         for instance in gpu.instances:
             found = {}
             for position, known in enumerate(instance.compute):
-                if known.id >= 0:  # asked already
+                if known.id >= 0:  # read before
                     found[known.id] = known
                     continue
                 handle = self._compute_lists[gpu.index, instance.id][position]
@@ -163,7 +165,7 @@ class Reader(Session):
         return found
 
     def processes(self, gpu: Gpu) -> List[Process]:
-        """Who computes, also through MPS, or draws on it. Empty also when the driver does not tell: then only its own refusal shows it."""
+        """Read the processes that compute, also through MPS, or draw on it. Empty also where the driver does not report them."""
         found = {}
         for kind in ("Compute", "MPSCompute", "Graphics"):
             name = f"nvmlDeviceGet{kind}RunningProcesses"
@@ -177,9 +179,10 @@ class Reader(Session):
 
     def _kind(self, index: int, device: Any, capable: bool) -> _Kind:
         name = _text(self._call(f"The name of GPU {index}", "nvmlDeviceGetName", device))
-        total = int(self._call(f"The memory of GPU {index}", "nvmlDeviceGetMemoryInfo", device).total)
+        memory_info = self._optional(f"The memory of GPU {index}", (NOT_SUPPORTED, FUNCTION_NOT_FOUND), "nvmlDeviceGetMemoryInfo", device)
+        total = int(memory_info.total or 0) if memory_info is not None else 0
         profiles = []
-        if capable:
+        if capable and total:
             what = f"Profiles of GPU {index}"
             found = self._walk(lambda number: self._call(what, "nvmlDeviceGetGpuInstanceProfileInfo", device, number, 1))
             for number, info in found:
@@ -213,8 +216,8 @@ class Reader(Session):
                 compute = []
                 handles = self._compute_lists[index, number] = []
                 for offered in self._compute_of(kind, profile.id, handle):
-                    for one in self._compute_list(what, handle, offered.id, profile.slices):
-                        handles.append(one)
+                    for compute_handle in self._compute_list(what, handle, offered.id, profile.slices):
+                        handles.append(compute_handle)
                         compute.append(Compute(-1, offered.id, offered.slices, None))
                 place = Placement(int(info.placement.start), int(info.placement.size))
                 found.append(Instance(number, profile.id, place, tuple(compute)))
@@ -227,7 +230,7 @@ class Reader(Session):
         return list(array)[: count.value]
 
     def _compute_of(self, kind: _Kind, profile: int, handle: Any) -> List[_ComputeKind]:
-        """What compute instances a GPU instance of this profile takes; the driver tells only of one that exists."""
+        """Read which compute instances a GPU instance of this profile takes; the driver answers only for one that exists."""
         if profile not in kind.compute:
             what = "Compute profiles"
             query = "nvmlGpuInstanceGetComputeInstanceProfileInfo"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A session with NVML through an object with pynvml's functions: its calls, which it counts, its errors, and handles of GPUs."""
+"""Hold a session with NVML through an object with pynvml's functions: it counts calls, and keeps handles of GPUs."""
 
 import contextlib
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
@@ -7,25 +7,25 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
 from ...host.errors import ForjaError
 
 INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, FUNCTION_NOT_FOUND, GPU_IS_LOST, IN_USE = 2, 3, 4, 6, 13, 15, 19
-_ENDLESS = 64  # no driver has as many profile indexes; a library that never says INVALID_ARGUMENT must not hold us for ever
+_ENDLESS = 64  # no driver has as many profile indexes; a library that never answers INVALID_ARGUMENT must not loop forever
 
 _Session = TypeVar("_Session", bound="Session")
 
 
 class GatewayError(ForjaError):
-    """An NVML call failed. `code` is NVML's, None when the binding itself failed."""
+    """Raised when an NVML call fails. `code` is NVML's, None when the binding itself failed."""
 
     def __init__(self, what: str, error: Exception) -> None:
         self.code: Optional[int] = getattr(error, "value", None)
-        super().__init__(f"{what}: {error}")
+        super().__init__(f"{what}: {error}{'; run as root' if self.code == NO_PERMISSION else ''}")
 
 
 class StoppedError(BaseException):
-    """We were told to stop. Whoever handles signals may raise it once, at any moment; no error, lest it be taken for one of NVML's."""
+    """Raised at most once, at any moment, by a signal handler. No Exception, so that it is not taken for an error of NVML."""
 
 
 class Session:
-    """From `with` to its end."""
+    """A session from `with` to its end."""
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
@@ -41,13 +41,13 @@ class Session:
         return self
 
     def __exit__(self, *_exception: Any) -> None:
-        # What was done is done, whatever the end of the session answers.
+        # The end of the session changes nothing of what was done.
         with contextlib.suppress(Exception):
             self._nvml.nvmlShutdown()
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Without a session for a while: a GPU that somebody has open, be it us, cannot be reset. All handles are stale afterwards."""
+        """Close the session for a while: a GPU that a process has open, even this one, cannot be reset. All handles are stale then."""
         self.__exit__()
         for handles in (self._devices, self._gpu_handles, self._compute_lists, self._compute_handles):
             handles.clear()
@@ -57,13 +57,13 @@ class Session:
             self._call("NVML does not start again", "nvmlInit")
 
     def forget(self, index: int) -> None:
-        """The handles of a GPU whose mode changed are stale."""
+        """Drop the handles of a GPU whose mode changed: they are stale."""
         self._devices.pop(index, None)
 
     def _device(self, index: int) -> Any:
         if index not in self._devices:
             what, address = f"GPU {index}", self._addresses.get(index)
-            # A GPU that a reset lost makes the indexes of others smaller: what we know by its index we find by its address.
+            # A GPU lost in a reset makes the indexes of others smaller: a GPU seen before is found by its address.
             self._devices[index] = (
                 self._call(what, "nvmlDeviceGetHandleByIndex", index)
                 if address is None
@@ -79,7 +79,7 @@ class Session:
             raise GatewayError(what, error) from error
 
     def _optional(self, what: str, quiet: Tuple[int, ...], function: str, *arguments: Any) -> Any:
-        """None for an answer whose code is one of `quiet`."""
+        """Call, and return None for an error whose code is one of `quiet`."""
         try:
             return self._call(what, function, *arguments)
         except GatewayError as error:
@@ -88,7 +88,7 @@ class Session:
             raise
 
     def _walk(self, ask: Callable[[int], Any]) -> List[Tuple[int, Any]]:
-        """Index and answer for all indexes that are supported."""
+        """Return index and answer for all indexes that are supported."""
         found = []
         for index in range(_ENDLESS):
             try:
