@@ -145,14 +145,6 @@ installed:
   description: The driver packages of the host and their versions.
   returned: success
   type: dict
-changes:
-  description: Whether packages of the driver have to be installed, changed or removed.
-  returned: success
-  type: bool
-frees:
-  description: Whether packages that are there have to change or go, so that they must not be held meanwhile.
-  returned: success
-  type: bool
 steps:
   description: Everything that is left to do, in words. Empty where an earlier run did it all and nobody undid any of it.
   returned: success
@@ -162,19 +154,22 @@ summary:
   description: The driver in one line for a person.
   returned: success
   type: str
-ansible_stats:
-  description: RV(summary) as a custom statistic of Ansible's, which C(forja_summary) prints after the recap, once nothing is left to do.
-  returned: not in check mode
-  type: dict
-reboot_reasons:
-  description: Why the GPUs have the installed driver only after a reboot. Empty when they have it.
+version:
+  description: NVIDIA's version of the driver that is installed, or that works; empty without one.
+  returned: success
+  type: str
+reboot:
+  description: >-
+    Why the GPUs have the installed driver only after a reboot. Empty when they have it, and where the host has booted since the driver was
+    changed, so that another reboot brings nothing. In check mode also what the change would require.
   returned: success
   type: list
   elements: str
-booted_since:
-  description: Whether the host has booted since the driver was last changed, so that another reboot brings nothing.
+problems:
+  description: Why the GPUs do not have the installed driver although the host has booted since it was changed.
   returned: success
-  type: bool
+  type: list
+  elements: str
 files:
   description: Path and content of the files that belong to the driver, by what they are for. Those that need none are left out.
   returned: success
@@ -192,42 +187,40 @@ persistence:
   description: Settings of the persistence daemon, for M(systemd_dropin).
   returned: success
   type: dict
+services:
+  description: >-
+    The driver's units, and whether they are to start at boot. In check mode without those that do not exist yet.
+  returned: success
+  type: dict
 names:
   description: >-
-    Patterns C(set) of the packages to hold and C(others) of those that only look alike, for M(apt_hold); and C(dkms), the expression for
-    M(dkms_modules).
+    For M(apt_packages) patterns C(set) of the packages to hold, C(others) of those that only look alike, and C(leftovers) of those that an
+    interrupted change leaves half installed; C(dkms), the expression for M(dkms_modules); C(modprobe), the name for M(modprobe_config).
   returned: success
   type: dict
 release_installed:
   description: Whether Microsoft's GRID build of the version is installed, and no run was cut off in it.
   returned: success
   type: bool
-mok:
-  description: C(state) (V(enrolled), V(staged) or V(missing)) of the key that DKMS signs with, and its file C(path).
-  returned: success
-  type: dict
-initramfs:
-  description: The command that writes the initial file systems of all kernels anew; empty where the host has none.
-  returned: success
-  type: list
-  elements: str
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja.apt import apt_get
-from ..module_utils.forja.apt.packages import Plan, State, plan, wanted
+from ..module_utils.forja.apt.packages import State, plan, wanted
 from ..module_utils.forja.driver import host as driver_host
+from ..module_utils.forja.driver import mok
 from ..module_utils.forja.driver import package_names as driver_packages
 from ..module_utils.forja.driver import setup as driver_setup
+from ..module_utils.forja.driver.modprobe import rebuild_command
 from ..module_utils.forja.driver.plan import Decision, decide, remove, there
 from ..module_utils.forja.driver.report import reboot_reasons, summary
 from ..module_utils.forja.driver.rules import Host, Wish
 from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
-from ..module_utils.forja.host.run import module_run
+from ..module_utils.forja.host.run import Run, module_run
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -255,10 +248,16 @@ def argument_spec() -> Dict[str, Any]:
     }
 
 
-def frees(todo: Plan, installed: Dict[str, str]) -> bool:
-    """Whether a package that is there has to change. If not, all stay held, and apt cannot change the driver for the sake of what comes
-    beside it, such as Canonical's module for a new kernel."""
-    return bool(todo.remove) or any(item.name in installed for item in todo.install)
+NEEDED = ("platform", "gpus", "driver", "nouveau", "secure_boot", "recommended")
+
+
+def complete(facts: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the facts; raises where gpu_facts gathered a part of them only."""
+    missing = [name for name in NEEDED if name not in facts]
+    if missing:
+        raise ForjaError(f"The facts lack {', '.join(missing)}. Run gpu_facts without `gather`, or with at least platform, gpus, driver "
+                         "and recommended in it.")
+    return facts
 
 
 def wants_graphics(facts: Dict[str, Any], installed: Dict[str, str]) -> bool:
@@ -284,44 +283,57 @@ def installed_version(host: Host, decision: Decision, release_installed: bool) -
     return host.installed[found[0]].split("-")[0] if found else None
 
 
+def reboot_and_problems(facts: Dict[str, Any], version: Optional[str], decision: Decision, booted: bool) -> List[List[str]]:
+    """Return why a reboot is required, and what one has not mended."""
+    known = version or decision.action == "remove"
+    reasons = reboot_reasons(facts, version, decision.flavour) if known and decision.action in ("install", "remove") else []
+    return [[], [f"{reason}, although the host has booted since the driver was changed: see `journalctl -k`" for reason in reasons]] \
+        if booted else [reasons, []]
+
+
+def answer(module: AnsibleModule, run: Run, files: HostFiles) -> Dict[str, Any]:
+    params, facts, present = module.params, complete(module.params["facts"]), module.params["state"] == "present"
+    branches = {params["version"].split(".")[0], str(facts["recommended"]["branch"] or ""), *driver_packages.MAINTAINED}
+    architecture = apt_get.architecture(run)
+    host = driver_host.read(run, files, params["distribution"], params["distribution_version"], architecture,
+                            sorted(branch for branch in branches if branch.isdigit()))
+    graphics = params["graphics"] == "yes" or params["graphics"] == "auto" and wants_graphics(facts, host.installed)
+    wish = Wish(params["source"], params["version"], params["flavour"], graphics, params["allow_ended"], params["secure_boot"],
+                params["upgrade"], tuple(params["grid_releases"]))
+    decision = decide(facts, host, wish) if present else remove(facts, host)
+    packages = plan(State(host.installed, False), [wanted(item) for item in decision.packages], decision.absent_before + decision.absent)
+    source = driver_host.debian_source(driver_host.components(run), params["codename"], decision.source)
+    setup = driver_setup.Wanted(params["distribution"], architecture, source, params["repository"], params["persistence"])
+    release_installed = driver_setup.grid_installed(files, decision, setup)
+    steps = driver_setup.steps(run, files, decision, setup, mok.find(run, files)[0])
+    version = installed_version(host, decision, release_installed)
+    booted = driver_host.booted_since(files, decision.kernels)
+    reboot, problems = reboot_and_problems(facts, version, decision, booted)
+    line = summary(decision, params["distribution"], reboot or problems, facts["nouveau"]["blacklisted_by"], bool(problems))
+    services = driver_setup.services(decision, setup)
+    if module.check_mode:
+        services = {unit: enabled for unit, enabled in services.items() if files.exists(f"/usr/lib/systemd/system/{unit}")}
+    if module.check_mode and decision.action == "install" and (packages.steps or decision.source == "grid" and not release_installed):
+        reboot = reboot or [f"NVIDIA {decision.version or decision.branch} is not loaded yet"]
+    return {
+        "plan": decision._asdict(), "installed": host.installed, "steps": steps, "summary": line, "reboot": reboot, "problems": problems,
+        "version": version or decision.version or "", "files": driver_setup.contents(decision, setup, bool(rebuild_command(files))),
+        "former": driver_setup.former(setup) if steps else {}, "there": there(facts, host, decision.kernels),
+        "persistence": driver_setup.persistence(decision, setup), "release_installed": release_installed,
+        "services": services,
+        "names": {"set": driver_packages.SET, "others": driver_packages.OTHERS, "leftovers": driver_packages.LEFTOVERS,
+                  "dkms": driver_packages.DKMS, "modprobe": driver_setup.MODPROBE.name},
+    }
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
-    params, files, run = module.params, HostFiles("/"), module_run(module)
-    branches = sorted({params["version"].split(".")[0], str(params["facts"]["recommended"]["branch"] or "")} - {""}
-                      | set(driver_packages.MAINTAINED))
-    present = params["state"] == "present"
     try:
-        architecture = apt_get.architecture(run)
-        host = driver_host.read(run, files, params["distribution"], params["distribution_version"], architecture,
-                                [branch for branch in branches if branch.isdigit()])
-        graphics = params["graphics"] == "yes" or params["graphics"] == "auto" and wants_graphics(params["facts"], host.installed)
-        wish = Wish(params["source"], params["version"], params["flavour"], graphics, params["allow_ended"], params["secure_boot"],
-                    params["upgrade"], tuple(params["grid_releases"]))
-        decision = decide(params["facts"], host, wish) if present else remove(params["facts"], host)
-        absent = decision.absent_before + decision.absent
-        packages = plan(State(host.installed, False), [wanted(item) for item in decision.packages], absent)
+        result = answer(module, module_run(module), HostFiles("/"))
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    source = driver_host.debian_source(driver_host.components(run), params["codename"], decision.source)
-    setup = driver_setup.Wanted(params["distribution"], architecture, source, params["repository"], params["persistence"])
-    mok, release_installed = driver_host.mok_state(run, files), driver_setup.grid_installed(files, decision, setup)
-    steps = driver_setup.steps(run, files, decision, setup, mok[0])
-    version = installed_version(host, decision, release_installed)
-    reasons = reboot_reasons(params["facts"], version, decision.flavour) if version or decision.action == "remove" else []
-    booted = driver_host.booted_since(files, decision.kernels)
-    line = summary(decision, params["distribution"], reasons, params["facts"]["nouveau"]["blacklisted_by"], booted)
-    module.exit_json(
-        changed=False, plan=decision._asdict(), installed=host.installed, changes=bool(packages.steps),
-        frees=frees(packages, host.installed), steps=steps, summary=line,
-        reboot_reasons=reasons, booted_since=booted, files=driver_setup.contents(decision, setup, bool(driver_setup.initramfs(files))),
-        former=driver_setup.former(setup) if steps else {}, there=there(params["facts"], host, decision.kernels),
-        persistence=driver_setup.persistence(decision, setup),
-        names={"set": driver_packages.SET, "others": driver_packages.OTHERS, "dkms": driver_packages.DKMS},
-        release_installed=release_installed, mok={"state": mok[0], "path": mok[1]}, initramfs=driver_setup.initramfs(files),
-        **({} if steps or module.check_mode else {"ansible_stats": {
-            "data": {"forja": {"nvidia_driver": line}}, "per_host": True, "aggregate": True}}),
-    )
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Lab:
         return subprocess.Popen([*argv, f"--inventory={self.inventory}", f"--limit={self.name}"], cwd=ROOT, text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
-    def role(self, role: str, *, check: bool = False, **variables: object) -> subprocess.Popen[str]:
+    def role(self, role: str | list[str], *, check: bool = False, **variables: object) -> subprocess.Popen[str]:
         return self.start("ansible-playbook", "tests/faults/role.yml", f"--extra-vars={json.dumps({'role': role, **variables})}",
                           *(["--check"] if check else []))
 

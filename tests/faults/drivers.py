@@ -67,12 +67,13 @@ class Drivers(Lab):
         mounted = " ".join(f"{MACHINE}/{part}" for part in SOFTWARE)
         self.everywhere(f"for it in {mounted}; do ! mountpoint -q $it || umount $it; done; rm -rf {MACHINE}")
 
-    def start_role(self, *, check: bool = False, **wish: Any) -> "subprocess.Popen[str]":
-        wanted = {key if key.startswith("forja_") else f"nvidia_driver_{key}": value for key, value in wish.items()}
+    def start_role(self, roles: list[str] | None = None, *, check: bool = False, **wish: Any) -> "subprocess.Popen[str]":
+        """Start the role, or `roles`, of which it is the first, with variables of the role by their short names."""
+        wanted = {key if key.startswith(("forja_", "mig_")) else f"nvidia_driver_{key}": value for key, value in wish.items()}
         group = {"nvidia_driver": {"hosts": dict.fromkeys(self.hosts, {}), "vars": wanted}}
         (self.inventory / "wish.yml").write_text(json.dumps(group))
         self.bare = self.bare and check
-        return self.role("nvidia_driver", check=check, **self.facts, **wanted)
+        return self.role(roles or "nvidia_driver", check=check, **self.facts, **wanted)
 
     def run(self, *, check: bool = False, **wish: Any) -> dict[str, int]:
         """Runs the role; returns how many tasks changed something on each host."""

@@ -1,9 +1,10 @@
-"""Reboots and what is done at boot: the role's own reboot, and the key that waits for the next one.
+"""Reboots: the driver, the block reboot after it, and MIG after that, in one run.
 
 The host really boots anew. The kernel that then finds nouveau or nvidia is a stand-in: a unit that changes the machine's tree by what
 the host's own files say, nvidia where it has a module and nouveau is kept away.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ set -e
 cd {MACHINE}
 driver=nouveau
 module=/lib/modules/{KERNEL}/updates/dkms/nvidia.ko
-if [ -e $module ] && grep -qs '^blacklist nouveau' /etc/modprobe.d/*; then driver=nvidia; fi
+if [ ! -e /srv/lab-only-nouveau ] && [ -e $module ] && grep -qs '^blacklist nouveau' /etc/modprobe.d/*; then driver=nvidia; fi
 rm -rf sys/module/nouveau sys/module/nvidia proc/driver/nvidia
 mkdir -p sys/module/$driver sys/bus/pci/drivers/$driver proc/driver/nvidia
 for device in sys/devices/pci/*; do
@@ -32,7 +33,20 @@ if [ $driver = nvidia ]; then
   echo $version > sys/module/nvidia/version
   echo "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  $version  Release Build" > proc/driver/nvidia/version
 fi
+if [ $driver = nvidia ] && [ -e /srv/lab-gpus.json ]; then
+  cd /usr/local/lib/forja-nvml
+  ./nvml-sim start /srv/lab-gpus.json
+  ln -sf $PWD/libnvidia-ml.so.1 /usr/local/lib/libnvidia-ml.so.1
+  ln -sf $PWD/nvml-sim /usr/local/bin/
+  ldconfig
+  mountpoint -q /proc/driver || mount -t tmpfs -o mode=0755 tmpfs /proc/driver
+  mkdir -p /proc/driver/nvidia-caps
+  ./nvml-sim mig-minors > /proc/driver/nvidia-caps/mig-minors
+fi
 """
+# The GPU of the machine for programs that use NVML, which the stand-in simulates once a driver is loaded.
+GPUS = {"about": "One H100 of the lab.", "driver": NEW, "gpus": [{"model": "h100-80gb-sxm", "address": "0000:05:00.0"}]}
+NO_GPUS = "umount /proc/driver; rm -f /srv/lab-gpus.json /usr/local/lib/libnvidia-ml.so.1 /usr/local/bin/nvml-sim; ldconfig"
 UNIT = """[Unit]
 Description=Stand-in of the Forja lab for a kernel that loads a driver for the GPUs
 Before=ssh.service
@@ -43,7 +57,8 @@ ExecStart=/usr/local/sbin/lab-kernel
 WantedBy=multi-user.target
 """
 BOOTED = "systemctl show --property=UserspaceTimestampMonotonic"
-REBOOT = "RUNNING HANDLER [nvidia_driver : Nvidia driver - reboot]"
+REBOOT = "TASK [reboot : Reboot the host]"
+BLOCKS = ["nvidia_driver", "reboot"]
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +73,23 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
         yield found
 
 
+@pytest.mark.deep
 def test_reboots_once_where_the_driver_needs_it(host: Drivers) -> None:
     booted = host.on(BOOTED)
     wish: dict[str, Any] = {"source": "nvidia", "version": OLD, "forja_reboot": "if_required"}
-    predicted = host.run(check=True, **wish)
+    predicted = host.passes(host.start_role(BLOCKS, check=True, **wish))
+    assert REBOOT in predicted
     assert host.on(BOOTED) == booted, "the check rebooted"
-    output = host.passes(host.start_role(**wish))
-    assert f"changed={predicted[HOST]} " in output, "the check predicted another number of changes"
+    output = host.passes(host.start_role(BLOCKS, **wish))
     assert host.on(BOOTED) != booted
     assert output.index(REBOOT) < output.index("TASK [Go on]")
-    # Whatever follows in the play knows the new driver, for which the role looked a second time.
+    # Whatever follows in the play knows the new driver, and the driver's report is of after the reboot.
     assert f"known driver: {OLD}" in output
-    assert output.count("Look at the GPUs, the platform and the driver]") == 2
+    assert "done: nouveau holds 0000:05:00.0" in output
+    assert "reboot required" not in output.rpartition("PLAY RECAP")[2]
     # With the driver loaded nothing is left to do.
     booted = host.on(BOOTED)
-    second = host.passes(host.start_role(**wish))
+    second = host.passes(host.start_role(BLOCKS, **wish))
     assert f"H200 SXM 141GB (nvidia {OLD} open)" in second
     assert "changed=0 " in second
     assert REBOOT not in second
@@ -80,17 +97,59 @@ def test_reboots_once_where_the_driver_needs_it(host: Drivers) -> None:
     assert host.on(BOOTED) == booted
 
 
+def test_driver_reboot_and_mig_in_one_run(host: Drivers) -> None:
+    host.run(state="absent", forja_reboot="if_required")
+    host.on("/usr/local/sbin/lab-kernel")  # as after a reboot without a driver
+    host.on(f"echo '{json.dumps(GPUS)}' > /srv/lab-gpus.json")
+    host.undo.append((HOST, NO_GPUS))
+    booted = host.on(BOOTED)
+    wish: dict[str, Any] = {"source": "nvidia", "version": NEW, "forja_reboot": "if_required", "mig_selected": "all-1g.10gb"}
+    try:
+        output = host.passes(host.start_role([*BLOCKS, "mig"], **wish))
+        assert output.index(REBOOT) < output.index("TASK [mig : ")
+        assert host.on(BOOTED) != booted
+        gpu = json.loads(host.on("nvml-sim show"))["gpus"][0]
+        assert [one["profile"] for one in gpu["instances"]] == ["1g.10gb"] * 7
+        booted = host.on(BOOTED)
+        assert "changed=0 " in host.passes(host.start_role([*BLOCKS, "mig"], **wish))
+        assert host.on(BOOTED) == booted
+    finally:
+        host.passes(host.role("mig", mig_state="absent", **host.facts))
+
+
+@pytest.mark.deep
+def test_a_reboot_that_does_not_help_is_not_repeated(host: Drivers) -> None:
+    """The kernel keeps nouveau, whatever the blacklist says: one reboot, then a problem that names the reason."""
+    host.run(state="absent")
+    host.on("touch /srv/lab-only-nouveau; /usr/local/sbin/lab-kernel")
+    wish: dict[str, Any] = {"source": "nvidia", "version": NEW, "forja_reboot": "if_required"}
+    try:
+        first = host.passes(host.start_role(BLOCKS, **wish))
+        assert first.count(REBOOT) == 1
+        assert "A reboot did not help: nouveau holds 0000:05:00.0" in first
+        booted = host.on(BOOTED)
+        second = host.passes(host.start_role(BLOCKS, **wish))
+        assert REBOOT not in second
+        assert "A reboot did not help: nouveau holds 0000:05:00.0" in second
+        assert host.on(BOOTED) == booted
+    finally:
+        host.on("rm /srv/lab-only-nouveau")
+
+
+@pytest.mark.deep
 def test_only_reports_unless_it_may_reboot(host: Drivers) -> None:
     if OLD not in host.on(f"cat {MACHINE}/sys/module/nvidia/version", check=False):
-        host.run(source="nvidia", version=OLD, forja_reboot="if_required")
+        host.passes(host.start_role(BLOCKS, source="nvidia", version=OLD, forja_reboot="if_required"))
     booted = host.on(BOOTED)
-    output = host.passes(host.start_role(source="nvidia", version=NEW))
+    output = host.passes(host.start_role(BLOCKS, source="nvidia", version=NEW))
     assert f"reboot required: NVIDIA {OLD} is loaded and not {NEW}" in output
+    assert "or set forja_reboot: if_required" in output
     assert f"known driver: {NEW}" in output
     assert REBOOT not in output
     assert host.on(BOOTED) == booted
 
 
+@pytest.mark.deep
 def test_power_cut_while_the_driver_goes(host: Drivers) -> None:
     """The packages are gone when it happens: then nouveau must not be kept away any more."""
     module, hook = f"/lib/modules/{KERNEL}/updates/dkms/nvidia.ko", "/etc/apt/apt.conf.d/99lab-power-cut"

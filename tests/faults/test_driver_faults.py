@@ -40,6 +40,7 @@ def test_first_driver_that_does_not_compile(host: Drivers) -> None:
     assert host.on(NO_NOUVEAU, check=False) == ""
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("former")
 def test_another_driver_that_does_not_compile(host: Drivers) -> None:
     told = host.refuses(source="nvidia", version=BROKEN)
@@ -49,6 +50,7 @@ def test_another_driver_that_does_not_compile(host: Drivers) -> None:
     assert set(host.run(**WISH).values()) == {0}
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("former")
 def test_newer_kernel_that_the_driver_does_not_fit(host: Drivers) -> None:
     """The driver works on the kernel that runs: one that came since, and for which it cannot be built, is no reason to take it away."""
@@ -65,6 +67,7 @@ def test_newer_kernel_that_the_driver_does_not_fit(host: Drivers) -> None:
     assert host.on(MODULE) == FORMER
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("former")
 def test_former_driver_that_cannot_be_had_any_more(host: Drivers) -> None:
     """Then nouveau is better than nothing."""

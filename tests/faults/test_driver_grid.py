@@ -52,6 +52,7 @@ def test_the_metadata_service_wants_its_header(vm: Drivers) -> None:
     assert "standard_nv6ads_a10_v5" in vm.on(f"curl -s -H Metadata:true '{address}'")
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("none")
 def test_comes_stays_and_goes(vm: Drivers) -> None:
     """Azure's size wants R570, which nobody has to name."""
@@ -106,6 +107,7 @@ def broken(vm: Drivers, release: dict[str, str]) -> dict[str, str]:
     return {"url": "https://download.microsoft.com/download/standin/broken.run", "sha256": checksum}
 
 
+@pytest.mark.deep
 def test_an_installer_that_fails_leaves_the_former_release(vm: Drivers, releases: dict[str, dict[str, str]]) -> None:
     if OLD not in vm.on(f"readlink {LIBRARY}.1", check=False):
         vm.run()
@@ -118,6 +120,7 @@ def test_an_installer_that_fails_leaves_the_former_release(vm: Drivers, releases
     assert set(vm.run().values()) == {0}, "without the pin it went back"
 
 
+@pytest.mark.deep
 def test_an_installer_that_fails_with_no_way_back(vm: Drivers, releases: dict[str, dict[str, str]]) -> None:
     """The inventory has forgotten where the former release is: then nouveau is better than nothing."""
     if NEW not in vm.on(f"readlink {LIBRARY}.1", check=False):

@@ -33,6 +33,7 @@ def goes_up_and_down(drivers: Drivers) -> None:
     drivers.witness()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("source", SOURCES)
 def test_comes_stays_and_goes(drivers: Drivers, source: str) -> None:
     wish = SOURCES[source]

@@ -12,7 +12,7 @@ import pytest
 from .drivers import NO_NOUVEAU, Drivers, machine
 
 HOST, VARIABLES, CALLS = "ws13", "/srv/lab-firmware", "/var/log/lab-mokutil"
-pytestmark = pytest.mark.host(name=HOST)
+pytestmark = [pytest.mark.host(name=HOST), pytest.mark.deep]
 MOKUTIL = f"""#!/bin/sh
 # Stand-in of the Forja lab: the real mokutil, on a firmware that is a folder.
 echo "$*" >> {CALLS}

@@ -11,7 +11,7 @@ import pytest
 from .drivers import NO_NOUVEAU, Drivers, machine
 
 HOST, KERNEL = "ws13", "6.8.0-85-generic"
-pytestmark = pytest.mark.host(name=HOST)
+pytestmark = [pytest.mark.host(name=HOST), pytest.mark.deep]
 ARCHIVE = "http://mirror.forja.test/archive.ubuntu.com/ubuntu"
 OS_RELEASE = """PRETTY_NAME="Ubuntu 24.04.3 LTS"
 NAME="Ubuntu"

@@ -13,12 +13,12 @@ from tests.house.tree import PERSONAS, REPO, ROLES, argument, flatten, load, tas
 CHAPTERS = {"validate", "install", "configure", "service", "report", "remove"}
 BESIDE_THEM = 2  # topic files that a role may have without a folder for them
 # Roles that are still cut the old way. It only ever gets shorter: take a role off once it follows the rules of this page.
-OLD = {"gpu_detect", "mig", "nvidia_driver"}
+OLD = {"gpu_detect", "mig"}
 BLOCKS = [role for role in ROLES if role not in PERSONAS]
 
 # What roles still do by hand. Lower a number when it falls; never raise one: let a module predict, or ask.
-MOST_CHECK_MODE_LINES = 37
-HIGHEST_COMMAND_SHARE = 9.6  # percent of all tasks
+MOST_CHECK_MODE_LINES = 20
+HIGHEST_COMMAND_SHARE = 4.1  # percent of all tasks
 
 
 def imported(task: dict[str, Any]) -> str:
@@ -39,10 +39,12 @@ def faults(role: str) -> list[str]:
     if not (files.get("validate") and "role_arguments" in files["validate"][0]):
         found.append("tasks/validate.yml must begin with role_arguments")
     last = (files.get("apply") or [{}])[-1]
+    if imported(last) == "report" and "when" not in last:  # a chapter of its own, which can be run again after a reboot
+        last = (files.get("report") or [{}])[-1]
     if imported(last) == "report" and "when" not in last:
         last = (files.get("report") or [{}])[-1]
     if "report" not in last or "when" in last or last.get("register") != "forja_reports":
-        found.append("tasks/apply.yml must end with report, registered as forja_reports and without a condition")
+        found.append("tasks/apply.yml, or the report.yml that it imports last, must end with report, registered as forja_reports")
     for path in folder.rglob("*.yml"):
         lines = len(path.read_text().splitlines())
         if path.stem not in CHAPTERS | {"main", "apply"} and lines < 10:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -14,16 +15,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jinja2.nativetypes import NativeEnvironment
 
 from plugins.module_utils.forja.apt import hold as apt_hold
 from plugins.module_utils.forja.apt import packages as apt_packages
 from plugins.module_utils.forja.apt import repository as apt_repository
+from plugins.module_utils.forja.apt import snapshot as apt_snapshot
 from plugins.module_utils.forja.apt.repository import Files, Repository
 from plugins.module_utils.forja.driver import host as driver_host
 from plugins.module_utils.forja.driver import package_names as driver_packages
 from plugins.module_utils.forja.driver import setup as driver_setup
-from plugins.module_utils.forja.driver.plan import Decision, decide, remove, there, works
+from plugins.module_utils.forja.driver.plan import Decision, decide, reboot_mends, remove, there, works
 from plugins.module_utils.forja.driver.report import reboot_reasons, summary
 from plugins.module_utils.forja.driver.rules import Host, Wish
 from plugins.module_utils.forja.facts import dpkg as packages
@@ -129,6 +130,25 @@ def test_every_machine_of_the_lab(machines: dict[str, Any], name: str) -> None:
 ])
 def test_what_is_asked_for(machines: dict[str, Any], name: str, host: Host, wish: Wish, told: str) -> None:
     assert outcome(machines[name], host, wish).startswith(told)
+
+
+def test_a_reboot_comes_first_where_it_mends_a_mismatch(machines: dict[str, Any]) -> None:
+    facts = machines["broken-mismatch"]
+    assert not reboot_mends(facts), "its newest kernel has no module, which no reboot brings"
+    kernels = [{**kernel, "module": "/lib/modules/x/nvidia.ko"} for kernel in facts["driver"]["kernels"]]
+    mended = {**facts, "driver": {**facts["driver"], "kernels": kernels}}
+    told = outcome(mended, TRIXIE, GRID)
+    assert told.startswith("refused: Reboot this host first: NVIDIA 580.")
+    assert "NVIDIA no longer maintains R550" in told
+    assert not outcome(mended, TRIXIE, Wish(version="535")).startswith("refused: Reboot"), "another driver was asked for"
+
+
+def test_an_ended_branch_that_is_gone_from_the_archive_is_not_repaired(machines: dict[str, Any]) -> None:
+    facts = machines["h200-vm"]
+    driver = {**facts["driver"], "source": "nvidia_repository", "installed_version": "575.57.08"}
+    assert outcome({**facts, "driver": driver}, TRIXIE, Wish()) == "install nvidia open 595"
+    has = TRIXIE._replace(offered={**NVIDIA, "nvidia-driver-cuda": ["575.57.08-1"]})
+    assert outcome({**facts, "driver": driver}, has, Wish()) == "install nvidia open 575"
 
 
 def test_a_driver_that_we_set_up_stays_complete(machines: dict[str, Any]) -> None:
@@ -263,8 +283,9 @@ def test_the_driver_stays_held_for_what_comes_beside_it(machines: dict[str, Any]
                                                         freed: bool) -> None:
     decision = decide(machines["h200-vm"], TRIXIE._replace(installed=installed), wish)
     wanted = [apt_packages.wanted(item) for item in decision.packages]
-    todo = apt_packages.plan(apt_packages.State(installed, False), wanted, decision.absent)
-    assert nvidia_driver_plan.frees(todo, installed) is freed
+    together = apt_packages.Together(list(driver_packages.SET), list(driver_packages.OTHERS), True)
+    state = apt_packages.State(installed, False, marks=apt_hold.State(set(installed), set(installed)))
+    assert apt_packages.plan(state, wanted, decision.absent, together=together).changes_held is freed
 
 
 @pytest.mark.parametrize(("installed", "wanted"), [
@@ -350,26 +371,24 @@ def test_the_firmware_of_nouveau_is_not_the_drivers(tmp_path: Path) -> None:
         "firmware-nvidia-gsp"]
 
 
-ROLE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "roles/nvidia_driver/vars/main.yml").read_text())
-
-
-def test_a_second_decision_that_fails_leaves_the_first_to_go_back_by() -> None:
-    """Every task of the way back has it in its condition: without it the host would stay as the failed change left it."""
-    decision = NativeEnvironment().from_string(ROLE["__nvidia_driver_decision"])
-    first: Any = {"plan": {"source": "nvidia"}}
-    second: Any = decision.render(__nvidia_driver_plan={"failed": True, "msg": "no"}, __nvidia_driver_first=first)
-    only: Any = decision.render(__nvidia_driver_plan={"plan": {"source": "grid"}})
-    assert (second["source"], only["source"]) == ("nvidia", "grid")
-
-
-@pytest.mark.parametrize(("line", "half"), [
-    ("iF  nvidia-kernel-open-dkms=595.71.05-1", True), ("iU  libcuda1:amd64=595.71.05-1", True), ("hF  firmware-nvidia-gsp=1", True),
-    ("iF  linux-modules-nvidia-595-server-open-generic=1", True), ("ii  nvidia-smi=1", False), ("rc  nvidia-smi=1", False),
-    ("iF  linux-image-6.12.43+deb13-amd64=6.12.43-1", False), ("iF  linux-headers-nvidia=6.17", False), ("iU  postgresql=17", False),
+@pytest.mark.parametrize(("name", "goes"), [
+    ("nvidia-kernel-open-dkms", True), ("libcuda1:amd64", True), ("firmware-nvidia-gsp", True),
+    ("linux-modules-nvidia-595-server-open-generic", True), ("linux-image-6.12.43+deb13-amd64", False), ("linux-headers-nvidia", False),
+    ("postgresql", False),
 ])
-def test_going_back_removes_no_half_installed_package_of_others(line: str, half: bool) -> None:
+def test_a_rollback_removes_no_half_installed_package_of_others(name: str, goes: bool) -> None:
     """A kernel whose installation failed, as it does when DKMS fails in it, is not this role's to remove."""
-    assert bool(re.match(ROLE["__nvidia_driver_half"], line)) is half
+    former = apt_snapshot.Snapshot({}, {name: "1"}, [])
+    todo = apt_snapshot.plan(former, former, list(driver_packages.LEFTOVERS))
+    assert todo.remove == [name] * goes
+
+
+def test_every_action_has_its_chapter() -> None:
+    """An action of the plan never names a file by itself."""
+    role = Path(__file__).parents[3] / "roles/nvidia_driver"
+    chapters = yaml.safe_load((role / "vars/main.yml").read_text())["__nvidia_driver_chapters"]
+    assert set(chapters) == {"install", "remove", "stage_mok"}
+    assert all((role / "tasks" / file).exists() for file in chapters.values())
 
 
 def test_what_works(machines: dict[str, Any]) -> None:
@@ -492,7 +511,7 @@ SPOILT: dict[str, tuple[Any, str]] = {
     "module": (lambda m: (m.root / "var/lib/dkms/nvidia/kernel-6.12.43+deb13-amd64-x86_64").unlink(),
                "build nvidia 595.71.05 for 6.12.43+deb13-amd64"),
     "blacklist": (lambda m: m.write("etc/modprobe.d/forja-nvidia-driver.conf", ""), "write /etc/modprobe.d/forja-nvidia-driver.conf"),
-    "initramfs": (lambda m: m.write("var/lib/forja/nvidia-driver/blacklist", "old"), "write /var/lib/forja/nvidia-driver/blacklist"),
+    "initramfs": (lambda m: m.write(driver_setup.MODPROBE.known, "old"), "write " + driver_setup.MODPROBE.known),
     "preferences": (lambda m: m.write("etc/apt/preferences.d/forja-nvidia-driver", ""), "write /etc/apt/preferences.d/forja-nvidia-driver"),
     "unattended": (lambda m: m.write("etc/apt/apt.conf.d/52forja-nvidia-driver", ""), "write /etc/apt/apt.conf.d/52forja-nvidia-driver"),
     "repository": (lambda m: m.sources.update({"/etc/apt/sources.list.d/nvidia-driver.sources": None}),
@@ -577,7 +596,17 @@ def test_a_reboot_that_brought_nothing_is_not_repeated(tmp_path: Path) -> None:
         os.utime(dep, (written, written))
         assert driver_host.booted_since(HostFiles(str(tmp_path)), ["6.12", "5.10"]) is booted
     assert "reboot required: it is away" in summary(DECISION, "Debian", ["it is away"])
-    assert "although the host has booted since then: it is away" in summary(DECISION, "Debian", ["it is away"], booted=True)
+    assert summary(DECISION, "Debian", ["it is away, although"], booted=True).endswith("; not in use: it is away, although")
+
+
+def test_what_a_reboot_did_not_mend_is_a_problem(machines: dict[str, Any]) -> None:
+    facts = machines["rtx5060-nouveau"]
+    reboot, problems = nvidia_driver_plan.reboot_and_problems(facts, "595.71.05", DECISION, False)
+    assert (len(reboot), problems) == (1, [])
+    assert reboot[0].startswith("nouveau holds ")
+    reboot, problems = nvidia_driver_plan.reboot_and_problems(facts, "595.71.05", DECISION, True)
+    assert reboot == []
+    assert "although the host has booted since the driver was changed" in problems[0]
 
 
 def test_what_keeps_nouveau_away_after_a_removal_is_told() -> None:
@@ -596,7 +625,15 @@ def test_the_module_answers(machines: dict[str, Any], monkeypatch: pytest.Monkey
     with patch_module_args(values), pytest.raises(SystemExit) as end:
         nvidia_driver_plan.main()
     assert end.value.code == 0
-    assert '"changes": true' in capsys.readouterr().out
+    told = json.loads(capsys.readouterr().out)
+    assert (told["plan"]["action"], told["reboot"], told["version"]) == ("install", [], "595.71.05")
+    with patch_module_args({**values, "_ansible_check_mode": True}), pytest.raises(SystemExit):
+        nvidia_driver_plan.main()
+    assert json.loads(capsys.readouterr().out)["reboot"] == ["NVIDIA 595.71.05 is not loaded yet"], "check mode predicts the reboot"
+    part = {name: value for name, value in machines["h200-vm"].items() if name != "recommended"}
+    with patch_module_args({**values, "facts": part}), pytest.raises(SystemExit):
+        nvidia_driver_plan.main()
+    assert "The facts lack recommended." in json.loads(capsys.readouterr().out)["msg"]
 
 
 def test_the_module_refuses(machines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

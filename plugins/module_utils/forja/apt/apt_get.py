@@ -41,6 +41,10 @@ def architecture(run: Run) -> str:
 
 
 def complaints(output: str) -> str:
-    """apt's errors and warnings; all it said where it marked none."""
-    lines = [line for line in output.splitlines() if line[:2] in ("E:", "W:")]
-    return "\n".join(lines) or output.strip()
+    """Return apt's errors and warnings, with the dependencies that it cannot meet; all it said where it marked none."""
+    found, unmet = [], False
+    for line in output.splitlines():
+        unmet = line.endswith("unmet dependencies:") or unmet and line[:1] == " "
+        if line[:2] in ("E:", "W:") or unmet and line[:1] == " ":
+            found.append(line.rstrip())
+    return "\n".join(found) or output.strip()

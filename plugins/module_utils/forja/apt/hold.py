@@ -22,12 +22,15 @@ def gather(run: Run) -> State:
     return State({name for name, _ in there}, {name for name, status in there if status[0] == "h"})
 
 
-def plan(state: State, patterns: List[str], exclude: List[str], hold: bool) -> List[str]:
-    """The packages whose mark has to change."""
-    def ours(name: str) -> bool:
-        return any(fnmatchcase(name, one) for one in patterns) and not any(fnmatchcase(name, one) for one in exclude)
+def matching(names: Set[str], patterns: List[str], exclude: List[str]) -> Set[str]:
+    """Return the names that one of `patterns` fits and none of `exclude`."""
+    return {name for name in names if any(fnmatchcase(name, one) for one in patterns)
+            and not any(fnmatchcase(name, one) for one in exclude)}
 
-    return sorted(name for name in (state.installed - state.held if hold else state.held) if ours(name))
+
+def plan(state: State, patterns: List[str], exclude: List[str], hold: bool) -> List[str]:
+    """Return the packages whose mark has to change."""
+    return sorted(matching(state.installed - state.held if hold else state.held, patterns, exclude))
 
 
 def apply(run: Run, names: List[str], hold: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..host.errors import ForjaError
 from ..host.run import Run
+from . import hold
 from .apt_get import APT_GET, complaints, refresh
 
 INSTALL = APT_GET + [
@@ -24,12 +25,21 @@ class Wanted(NamedTuple):
     version: str
 
 
+class Together(NamedTuple):
+    """Packages that change together or not at all: those that `patterns` fit and `exclude` does not, to be held or to be free."""
+
+    patterns: List[str]
+    exclude: List[str]
+    held: bool
+
+
 class State(NamedTuple):
     """What dpkg knows: versions of the packages that are installed, whether dpkg was cut off in the middle of something, and in what."""
 
     installed: Dict[str, str]
     interrupted: bool
     halves: Tuple[str, ...] = ()
+    marks: Optional[hold.State] = None  # of all packages; None where nobody asks for them
 
 
 class Plan(NamedTuple):
@@ -37,13 +47,24 @@ class Plan(NamedTuple):
     remove: List[str]
     repair: bool
     halves: Tuple[str, ...] = ()  # of `remove` those that are half installed
+    replaced: Tuple[str, ...] = ()  # of `install` those that are there in another version
     held: List[str] = []  # what was to be removed, and because of which nothing is done
+    mark: Tuple[str, ...] = ()  # packages to hold or to free, as `together` says
+    together: Optional[Together] = None
+    locked: Tuple[str, ...] = ()  # held packages that must stay as they are
 
     @property
     def steps(self) -> List[str]:
         steps = ["complete what dpkg was interrupted in"] if self.repair else []
         steps += ["install " + "=".join(part for part in item if part) for item in self.install]
-        return steps + ["remove " + name for name in self.remove]
+        steps += ["remove " + name for name in self.remove]
+        return steps + [("hold " if self.together and self.together.held else "free ") + name for name in self.mark]
+
+    @property
+    def changes_held(self) -> bool:
+        """Whether packages of `together` may change although they are held. As long as everything installed fits they may not:
+        apt must not change a driver for the sake of what comes beside it."""
+        return self.together is not None and bool(self.replaced or self.remove)
 
 
 def wanted(item: str) -> Wanted:
@@ -53,7 +74,7 @@ def wanted(item: str) -> Wanted:
     return Wanted(name, version)
 
 
-def gather(run: Run, names: List[str], updates: List[str]) -> State:
+def gather(run: Run, names: List[str], updates: List[str], marks: bool = False) -> State:
     """`updates` is the content of /var/lib/dpkg/updates: dpkg leaves numbered files there when it is cut off."""
     _, out, _ = run(["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev} ${Version}\n"] + names)
     installed, halves = {}, []  # type: Dict[str, str], List[str]
@@ -64,10 +85,12 @@ def gather(run: Run, names: List[str], updates: List[str]) -> State:
             installed[name] = version
         elif status[1:2] in ("H", "U", "F", "W", "t"):
             halves.append(name)
-    return State(installed, bool(halves) or any(name.isdigit() for name in updates), tuple(halves))
+    interrupted = bool(halves) or any(name.isdigit() for name in updates)
+    return State(installed, interrupted, tuple(halves), hold.gather(run) if marks else None)
 
 
-def plan(state: State, present: List[Wanted], absent: List[str], hold_removals: bool = False) -> Plan:
+def plan(state: State, present: List[Wanted], absent: List[str], hold_removals: bool = False,
+         together: Optional[Together] = None) -> Plan:
     """Plan nothing but `held` where `hold_removals` and something would be removed."""
     def fits(item: Wanted) -> bool:
         version = state.installed.get(item.name)
@@ -76,8 +99,16 @@ def plan(state: State, present: List[Wanted], absent: List[str], hold_removals: 
     halves = tuple(name for name in absent if name in state.halves)
     going = [name for name in absent if name in state.installed or name in halves]
     if going and hold_removals:
-        return Plan([], [], False, (), going)
-    return Plan([item for item in present if not fits(item)], going, state.interrupted, halves)
+        return Plan([], [], False, held=going)
+    todo = Plan([item for item in present if not fits(item)], going, state.interrupted, halves,
+                tuple(item.name for item in present if item.name in state.installed and not fits(item)))
+    if together is None or state.marks is None:
+        return todo
+    # Marks of what goes go with it; what comes is held with the rest.
+    after = hold.State(state.marks.installed - set(going) | {item.name for item in todo.install}, state.marks.held - set(going))
+    ours = hold.matching(state.marks.held, together.patterns, together.exclude)
+    return todo._replace(mark=tuple(hold.plan(after, together.patterns, together.exclude, together.held)), together=together,
+                         locked=tuple(sorted(state.marks.held - ours)))
 
 
 def offered(run: Run, items: List[Wanted]) -> Dict[str, str]:
@@ -106,10 +137,18 @@ def transaction(run: Run, todo: Plan, versions: Dict[str, str], absent: List[str
     """
     items = [f"{item.name}={versions[item.name]}" for item in todo.install]
     options = ["--allow-downgrades"] if any(item.version for item in todo.install) else []
+    if todo.changes_held:  # the first is for what depends on the named packages, the second for those
+        options += ["--ignore-hold", "--allow-change-held-packages"]
     command = INSTALL + options + ["install"] + items + [name + "-" for name in todo.remove]
     rc, out, err = run(command + ["--simulate"])
     if rc != 0:
         raise ForjaError(f"apt cannot do this: {complaints(out + err)}")
+    locked = sorted({name.partition(":")[0] for name in re.findall(r"^(?:Inst|Remv) (\S+)", out, re.MULTILINE)} & set(todo.locked))
+    if locked:
+        raise ForjaError(
+            "apt would also change held packages ({}): to {}. Free them with `apt-mark unhold` if they may change, then run again. "
+            "Nothing was changed.".format(", ".join(locked), ", ".join(todo.steps))
+        )
     unnamed = sorted(_removed(out) - set(absent))
     if unnamed:
         raise ForjaError(
@@ -140,6 +179,14 @@ def repair(run: Run, halves: Tuple[str, ...] = (), absent: Tuple[str, ...] = ())
 
 
 def apply(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str]) -> None:
+    """Carry the plan out, and hold or free what is there then: dependencies have come, and apt forgets the marks of what it changes."""
+    change(run, sleep, todo, absent)
+    if todo.together:
+        marks = hold.plan(hold.gather(run), todo.together.patterns, todo.together.exclude, todo.together.held)
+        hold.apply(run, marks, todo.together.held)
+
+
+def change(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str]) -> None:
     if todo.repair:
         repair(run, todo.halves, tuple(absent) if todo.halves else ())
         gone = set(todo.halves)
@@ -165,6 +212,13 @@ def apply(run: Run, sleep: Callable[[float], None], todo: Plan, absent: List[str
         refresh(run, sleep)
         versions, fresh = offered(run, todo.install), True
     raise ForjaError(f"apt failed: {complaints(out + err)}")
+
+
+def purge(run: Run, names: List[str]) -> None:
+    """Remove packages and all that depends on them, held and half installed ones too, without completing anything first."""
+    rc, out, err = run(INSTALL + ["--allow-change-held-packages", "remove"] + names)
+    if rc != 0:
+        raise ForjaError(f"apt failed: {complaints(out + err)}")
 
 
 def unknown(run: Run, todo: Plan, absent: List[str]) -> Optional[str]:

@@ -10,11 +10,11 @@ from ..facts import dpkg as packages
 from ..facts.kernels import kernels
 from ..host.files import HostFiles
 from ..host.run import Run
+from . import mok
 from . import package_names as names
 from . import setup as driver_setup
 from .rules import Host
 
-MOK_KEYS = ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub")  # Ubuntu's and everybody else's
 UNLIKE = ("libcuda1", "libcudadebugger1")  # of the driver, though not named like it
 # NVIDIA's own packages for Debian depend on some of contrib.
 NEEDED = {"distribution": ("contrib", "non-free", "non-free-firmware"), "nvidia": ("contrib",)}
@@ -88,18 +88,6 @@ def booted_since(files: HostFiles, releases: List[str]) -> bool:
     return bool(booted and written and int(booted.group(1)) > max(written))
 
 
-def mok_state(run: Run, files: HostFiles) -> Tuple[str, str]:
-    """enrolled, staged or missing, and the file of the public key where there is one."""
-    for path in MOK_KEYS:
-        if files.exists(path) and files.exists("/usr/bin/mokutil"):
-            _, out, err = run(["mokutil", "--test-key", path])
-            told = (out + err).lower()
-            if "already enrolled" in told:
-                return "enrolled", path
-            return ("staged" if "enrollment request" in told else "missing"), path
-    return "missing", ""
-
-
 def read(run: Run, files: HostFiles, distribution: str, version: str, architecture: str, branches: List[str]) -> Host:
     installed = {name: package.version for name, package in packages.installed(files).items() if name != "nvidia-l4t-core"}
     installed.update(gather(run, list(UNLIKE), []).installed)
@@ -109,7 +97,7 @@ def read(run: Run, files: HostFiles, distribution: str, version: str, architectu
     wanted = candidates(distribution, architecture, releases, images, sorted(installed), branches)
     # The blacklist comes last: a run that was cut off before it has left the file that keeps the other source out.
     ours = any(files.exists(driver_setup.PATHS[name]) for name in ("blacklist", "preferences"))
-    return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok_state(run, files)[0], images, ours,
+    return Host(distribution, version, architecture, found, installed, offered(run, wanted), mok.find(run, files)[0], images, ours,
                 tuple(packages.halves(files)))
 
 

@@ -29,6 +29,8 @@ SET = ("cuda-drivers*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "li
 OTHERS = ("firmware-nvidia-graphics", "libnvidia-container*", "nvidia-container-*", "nvidia-cuda-*", "nvidia-cudnn*", "nvidia-docker*",
           "nvidia-driver-pinning-*", "nvidia-fs*", "nvidia-gds*", "nvidia-nsight*", "nvidia-profiler*", "nvidia-vaapi-driver",
           "nvidia-visual-profiler*")
+# What an interrupted change of the driver leaves half installed. Anything else, such as a kernel, is not this role's to remove.
+LEFTOVERS = SET + ("libcuda*", "linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*")
 # How DKMS calls the module: NVIDIA and Ubuntu nvidia, Ubuntu for servers nvidia-srv, Debian nvidia-current, each with -open or not.
 DKMS = "nvidia(-current|-srv)?(-open)?"
 

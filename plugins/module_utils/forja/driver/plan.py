@@ -4,6 +4,7 @@
 from fnmatch import fnmatchcase
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ..facts.kernels import newest
 from ..host.errors import ForjaError
 from . import package_names as names
 from .rules import SUPPORTED, Host, Wish, flavour_of, key_is_needed, newest_branch, refuse_branch, refuse_mixing
@@ -43,7 +44,20 @@ def decide(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
             return _choose(facts, host, wish._replace(flavour=driver["flavour"] or "auto"))
         except ForjaError as error:
             return keep._replace(notes=[str(error)])
-    return _choose(facts, host, wish)
+    try:
+        return _choose(facts, host, wish)
+    except ForjaError as error:
+        if not asked and reboot_mends(facts):
+            raise ForjaError(f"Reboot this host first: NVIDIA {driver['loaded_version']} is loaded, its libraries are of "
+                             f"{driver['library_version']}, and the newest kernel has a module. If that does not help: {error}") from error
+        raise
+
+
+def reboot_mends(facts: Dict[str, Any]) -> bool:
+    """Whether only an older module is still loaded, and a newer one waits for the next boot."""
+    driver = facts["driver"]
+    last = newest(driver["kernels"])
+    return bool(driver["mismatch"] and last and last["module"])
 
 
 def _choose(facts: Dict[str, Any], host: Host, wish: Wish) -> Decision:
@@ -127,6 +141,8 @@ def _source_and_branch(facts: Dict[str, Any], host: Host, wish: Wish, flavour: s
     present = {"distribution": "distribution", "nvidia_repository": "nvidia", "run": "run"}.get(driver["source"] or "")
     source = wish.source if wish.source != "auto" else present
     kept = str(driver["installed_version"]).split(".")[0] if present and source == present and not wish.upgrade else ""
+    if kept in names.ENDED and not wish.allow_ended and not works(facts) and not _offers(host, kept):
+        kept = ""  # there is nothing left to repair it with
     branch = wanted or kept or str(recommended["branch"])
     if source == "run":
         return source, branch
@@ -148,6 +164,11 @@ def _source_and_branch(facts: Dict[str, Any], host: Host, wish: Wish, flavour: s
             raise ForjaError(f"Debian {host.version} has R{has} and not R{wanted}. Choose nvidia_driver_source: nvidia.")
         return source, has
     return "nvidia", branch
+
+
+def _offers(host: Host, branch: str) -> bool:
+    """Whether apt has any package of the branch."""
+    return any(version.startswith(branch + ".") for versions in host.offered.values() for version in versions)
 
 
 def _can_build(host: Host, release: str) -> bool:

@@ -33,5 +33,6 @@ def summary(decision: Decision, distribution: str, reasons: List[str], blacklist
     }[decision.action]
     if decision.action == "remove" and blacklisted_by:
         line += "; nouveau cannot load, which is not this role's doing: see " + ", ".join(blacklisted_by)
-    why = "although the host has booted since then" if booted else "reboot required"
-    return line + (f"; {why}: {'; '.join(reasons)}" if reasons else "")
+    if booted:
+        return line + "; not in use: " + "; ".join(reasons)
+    return line + (f"; reboot required: {'; '.join(reasons)}" if reasons else "")

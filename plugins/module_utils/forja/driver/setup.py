@@ -12,24 +12,20 @@ from ..host.files import HostFiles
 from ..host.run import Run
 from ..systemd import dropin
 from ..systemd import paths as unit_paths
-from . import dkms
+from . import dkms, grid, modprobe
 from . import package_names as names
 from .plan import Decision
 
-INITRAMFS = (["/usr/sbin/update-initramfs", "-u", "-k", "all"], ["/usr/bin/dracut", "--force", "--regenerate-all"])
+MODPROBE = modprobe.Place("forja-nvidia-driver")
 # The files of the role by what they are for.
 PATHS = {
     "components": "/etc/apt/sources.list.d/forja-nvidia-driver.sources",
     "preferences": "/etc/apt/preferences.d/forja-nvidia-driver",
     "unattended": "/etc/apt/apt.conf.d/52forja-nvidia-driver",
-    "blacklist": "/etc/modprobe.d/forja-nvidia-driver.conf",
-    # A copy of what the initial file systems know, written after them: a run that is cut off in between writes them again.
-    "known": "/var/lib/forja/nvidia-driver/blacklist",
+    "blacklist": MODPROBE.file,
+    "known": MODPROBE.known,
 }
 PERSISTENCED, FABRIC_MANAGER = "nvidia-persistenced.service", "nvidia-fabricmanager.service"
-UNINSTALLER = "/usr/bin/nvidia-uninstall"
-GRIDD = "/etc/nvidia/gridd.conf"
-GRIDD_SETTINGS = ("IgnoreSP=FALSE", "EnableUI=FALSE")
 
 BLACKLIST = """# Managed by Forja: changes made here are lost.
 # nouveau and nova take the GPUs that NVIDIA's driver wants.
@@ -74,16 +70,14 @@ class Wanted(NamedTuple):
     persistence: bool
 
 
-def initramfs(files: HostFiles) -> List[str]:
-    """The command that writes the initial file systems of all kernels anew; empty where the host has none."""
-    return next((command for command in INITRAMFS if files.exists(command[0])), [])
-
-
 def grid_installed(files: HostFiles, decision: Decision, wanted: Wanted) -> bool:
     """Whether Microsoft's installer ran to its end: then its file is gone."""
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(wanted.architecture, wanted.architecture)
-    library = f"/usr/lib/{machine}-linux-gnu/libnvidia-ml.so.{decision.version}"
-    return files.exists(library) and not files.exists(f"/var/cache/forja-nvidia-grid-{decision.version}.run")
+    return grid.installed(files, decision.version, _machine(wanted))
+
+
+def _machine(wanted: Wanted) -> str:
+    """The kernel's word for the architecture."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(wanted.architecture, wanted.architecture)
 
 
 def persistence(decision: Decision, wanted: Wanted) -> Dict[str, Any]:
@@ -92,6 +86,13 @@ def persistence(decision: Decision, wanted: Wanted) -> Dict[str, Any]:
     command = f"/usr/bin/nvidia-persistenced --user {'nvpd' if debians else 'nvidia-persistenced'} --persistence-mode"
     # Before the first reboot, and where the GPU is away, there is nothing to keep initialised: that is no failure.
     return {"Unit": {"ConditionPathExists": "/proc/driver/nvidia/version"}, "Service": {"ExecStart": ["", command]}}
+
+
+def services(decision: Decision, wanted: Wanted) -> Dict[str, bool]:
+    """Return the driver's units, and whether they start at boot. The GRID build brings none."""
+    if decision.action != "install" or decision.source == "grid":
+        return {}
+    return {PERSISTENCED: wanted.persistence, **({FABRIC_MANAGER: True} if decision.fabric_manager else {})}
 
 
 def contents(decision: Decision, wanted: Wanted, has_initramfs: bool) -> Dict[str, Dict[str, str]]:
@@ -127,7 +128,7 @@ def steps(run: Run, files: HostFiles, decision: Decision, wanted: Wanted, mok: s
 
 def _remains(files: HostFiles, decision: Decision, wanted: Wanted) -> List[str]:
     repository = _repository(wanted)
-    paths = [*PATHS.values(), repository.source, repository.key, _dropin(decision, wanted).path, UNINSTALLER]
+    paths = [*PATHS.values(), repository.source, repository.key, _dropin(decision, wanted).path, grid.UNINSTALLER]
     return ["remove " + name for name in decision.absent + [path for path in paths if files.exists(path)]]
 
 
@@ -138,18 +139,15 @@ def _lacking(run: Run, files: HostFiles, decision: Decision, wanted: Wanted) -> 
     found = list(apt_packages.plan(state, present, absent).steps)
     if decision.dkms:
         found += dkms.steps(dkms.plan(dkms.gather(files, names.DKMS), decision.kernels))
-    for _name, file in sorted(contents(decision, wanted, bool(initramfs(files))).items()):
+    for _name, file in sorted(contents(decision, wanted, bool(modprobe.rebuild_command(files))).items()):
         if files.raw(file["path"], 1 << 20) != file["content"].encode():
             found.append("write " + file["path"])
     return found + (_lacking_of_grid if decision.source == "grid" else _lacking_of_packages)(run, files, decision, wanted)
 
 
 def _lacking_of_grid(_run: Run, files: HostFiles, decision: Decision, wanted: Wanted) -> List[str]:
-    found = [] if grid_installed(files, decision, wanted) else ["run Microsoft's installer"]
-    lines = (files.text(GRIDD, 1 << 20) or "").splitlines()
-    if not set(GRIDD_SETTINGS) <= set(lines) or any(line.startswith("FeatureType=") for line in lines):
-        found.append("write " + GRIDD)
-    return found
+    version = decision.version or ""
+    return grid.plan(grid.gather(files, version, _machine(wanted)), grid.Request(version, decision.flavour or "open"))
 
 
 def _lacking_of_packages(run: Run, files: HostFiles, decision: Decision, wanted: Wanted) -> List[str]:
@@ -159,10 +157,7 @@ def _lacking_of_packages(run: Run, files: HostFiles, decision: Decision, wanted:
     goal = _dropin(decision, wanted)
     if files.text(goal.path) != (goal.text if wanted.persistence else None):
         found.append("set up " + PERSISTENCED)
-    services = {PERSISTENCED: wanted.persistence}
-    if decision.fabric_manager:
-        services[FABRIC_MANAGER] = True
-    for unit, enabled in sorted(services.items()):
+    for unit, enabled in sorted(services(decision, wanted).items()):
         if (run(["systemctl", "is-enabled", unit])[0] == 0) is not enabled:
             found.append(f"{'enable' if enabled else 'disable'} {unit}")
     return found

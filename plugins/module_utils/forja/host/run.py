@@ -15,6 +15,7 @@ class Result(NamedTuple):
 
 
 Run = Callable[[List[str]], Result]
+Feed = Callable[[List[str], str], Result]  # with a text on the program's standard input
 
 
 def module_run(module: Any, **environment: str) -> Run:
@@ -31,3 +32,15 @@ def module_run(module: Any, **environment: str) -> Run:
             return Result(NOT_FOUND, "", str(error))
 
     return run
+
+
+def module_feed(module: Any) -> Feed:
+    """Return a `Feed` for secrets, which a command line would show to every user of the host."""
+
+    def feed(argv: List[str], text: str) -> Result:
+        try:
+            return Result(*module.run_command(argv, data=text, binary_data=True, handle_exceptions=False, environ_update={"LC_ALL": "C"}))
+        except OSError as error:
+            return Result(NOT_FOUND, "", str(error))
+
+    return feed

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The module apt_hold: which marks change, against a made-up dpkg."""
+"""Holds of packages: which marks change, against a made-up dpkg."""
 
 from __future__ import annotations
 
 import pytest
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.forja.apt.hold import State, apply, gather, plan
+from plugins.module_utils.forja.apt.hold import apply, gather, plan
 from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.run import Result
-from plugins.modules import apt_hold
 
 
 class Host:
@@ -57,13 +54,3 @@ def test_a_second_run_has_nothing_to_do(packages: dict[str, str], hold: bool) ->
 def test_a_failing_apt_mark_is_an_error() -> None:
     with pytest.raises(ForjaError, match="apt-mark failed: E: no"):
         apply(Host({}, broken=True).run, ["x"], True)
-
-
-@pytest.mark.parametrize("check", [False, True])
-def test_the_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], check: bool) -> None:
-    host = Host(dict(HOST))
-    monkeypatch.setattr(AnsibleModule, "run_command", lambda _self, argv, **_: host.run(argv))
-    with patch_module_args({"packages": ["nvidia-smi"], "_ansible_check_mode": check}), pytest.raises(SystemExit):
-        apt_hold.main()
-    assert '"packages": ["nvidia-smi"]' in capsys.readouterr().out
-    assert gather(host.run) == State({*HOST} - {"nvidia-old"}, {"libcuda1", "docker.io"} | (set() if check else {"nvidia-smi"}))
