@@ -97,9 +97,15 @@ def test_reboots_once_where_the_driver_needs_it(host: Drivers) -> None:
     assert host.on(BOOTED) == booted
 
 
+def without_driver(host: Drivers) -> None:
+    """Remove the driver, and have nouveau hold the GPU."""
+    if "nouveau" not in host.on(f"readlink {MACHINE}/sys/bus/pci/devices/0000:05:00.0/driver"):
+        host.passes(host.start_role(BLOCKS, state="absent", forja_reboot="if_required"))
+    assert "nouveau" in host.on(f"readlink {MACHINE}/sys/bus/pci/devices/0000:05:00.0/driver")
+
+
 def test_driver_reboot_and_mig_in_one_run(host: Drivers) -> None:
-    host.run(state="absent", forja_reboot="if_required")
-    host.on("/usr/local/sbin/lab-kernel")  # as after a reboot without a driver
+    without_driver(host)
     host.on(f"echo '{json.dumps(GPUS)}' > /srv/lab-gpus.json")
     host.undo.append((HOST, NO_GPUS))
     booted = host.on(BOOTED)
@@ -120,8 +126,8 @@ def test_driver_reboot_and_mig_in_one_run(host: Drivers) -> None:
 @pytest.mark.deep
 def test_a_reboot_that_does_not_help_is_not_repeated(host: Drivers) -> None:
     """The kernel keeps nouveau, whatever the blacklist says: one reboot, then a problem that names the reason."""
-    host.run(state="absent")
-    host.on("touch /srv/lab-only-nouveau; /usr/local/sbin/lab-kernel")
+    without_driver(host)
+    host.on("touch /srv/lab-only-nouveau")
     wish: dict[str, Any] = {"source": "nvidia", "version": NEW, "forja_reboot": "if_required"}
     try:
         first = host.passes(host.start_role(BLOCKS, **wish))

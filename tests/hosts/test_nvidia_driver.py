@@ -84,7 +84,7 @@ def test_a_host_is_never_left_with_neither_driver(host: Any) -> None:
 def test_the_driver_is_of_one_version(packages: dict[str, tuple[str, str]], variables: dict[str, Any]) -> None:
     versions = {version.split("-")[0] for name, (_status, version) in packages.items() if CARRIER.match(name)}
     assert len(versions) == 1, packages
-    assert versions.pop().startswith(variables.get("nvidia_driver_version", ""))
+    assert versions.pop().startswith(str(variables.get("nvidia_driver_version", "")))
 
 
 @pytest.mark.usefixtures("present")
