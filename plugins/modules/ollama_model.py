@@ -10,7 +10,7 @@ description:
   - Asks an Ollama server to pull a model or to delete it, through the server's HTTP interface. The change is told by the digest of the
     model before and after.
   - "A long pull prints a line now and then, such as C(ws12: llama3.2:3b 41 % of 2.0 GB, 35 MB/s, 34 s left): the first after the
-    seconds that the variable C(ollama_progress_interval) says (15), the second after twice, each further one after four times as many.
+    seconds that the variable C(forja_progress) says (15), the second after twice, each further one after four times as many.
     With V(0), and with C(async), none is printed."
   - A pull that was cut off goes on where it stopped, also when the connection to the server breaks in the middle. (A server that is
     restarted throws away partial downloads that are more than an hour old, unless C(OLLAMA_NOPRUNE=1) is in its environment.)
@@ -135,6 +135,7 @@ from ansible.module_utils.urls import open_url
 
 from ..module_utils.forja.host.converge import converge
 from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.progress import SLICE, PausedError, Progress
 from ..module_utils.forja.ollama.api import Client, Meter
 from ..module_utils.forja.ollama.api import apply as settle
 from ..module_utils.forja.ollama.model import Model, base_url, plan, predict, read_desired
@@ -147,10 +148,7 @@ def argument_spec() -> Dict[str, Any]:
         "digest": {"type": "str"},
         "host": {"type": "str", "default": "http://127.0.0.1:11434"},
         "timeout": {"type": "int", "default": 300},
-        "slice": {"type": "dict", "options": {
-            "seconds": {"type": "float", "required": True},
-            "beyond": {"type": "int", "default": 0},
-        }},
+        "slice": SLICE,
     }
 
 
@@ -169,7 +167,6 @@ def shown(model: Optional[Model]) -> str:
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     params = module.params
-    part = params["slice"] or {"seconds": 0, "beyond": 0}
     meter, pulled = Meter(), False
 
     def result(before: Optional[Model], after: Optional[Model], steps: List[str], **more: Any) -> Dict[str, Any]:
@@ -179,10 +176,13 @@ def main() -> None:
     def change(before: Optional[Model], steps: List[str]) -> None:
         nonlocal meter, pulled
         if "pull" in steps:
-            finished, meter = client.pull(str(desired.name), params["timeout"], part["seconds"], part["beyond"])
-            if not finished:
-                module.exit_json(**result(before, before, steps, changed=False, finished=False, completed=meter.completed,
-                                          total=meter.total))
+            progress = Progress(str(desired.name), part=params["slice"])
+            try:
+                meter = client.pull(str(desired.name), params["timeout"], progress)
+            except PausedError as pause:
+                module.exit_json(**dict(result(before, before, steps), **pause.result))
+            finally:
+                progress.finish()
         settle(client, before, desired)
         pulled = "pull" in steps
 

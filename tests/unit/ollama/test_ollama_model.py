@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.module_utils.forja.host.errors import ForjaError
+from plugins.module_utils.forja.host.progress import PausedError, Progress, Status
 from plugins.module_utils.forja.ollama import api as ollama_api
 from plugins.module_utils.forja.ollama import model as ollama
 from plugins.module_utils.forja.ollama.api import Client, Meter, read_items
@@ -222,21 +223,31 @@ def at(done: int, total: int = 100) -> dict[str, Any]:
 START, END = {"status": "pulling manifest"}, [{"status": "verifying sha256 digest"}, {"status": "writing manifest"}, {"status": "success"}]
 
 
-def pull(script: Callable[..., Any], timeout: float = 5, **options: Any) -> tuple[bool, Meter]:
-    return Client("http://127.0.0.1:11434", script, sleep=lambda _: None).pull("llama3.2:latest", timeout, **options)
+def pull(script: Callable[..., Any], timeout: float = 5) -> Meter:
+    return Client("http://127.0.0.1:11434", script, sleep=lambda _: None).pull("llama3.2:latest", timeout)
+
+
+def paused(script: Callable[..., Any], beyond: int = 0) -> Status | None:
+    """Where a slice that is over at once pauses the pull, None where it does not."""
+    progress = Progress("llama3.2:latest", part={"seconds": 1e-9, "beyond": beyond}, folder="/nonexistent")
+    try:
+        Client("http://127.0.0.1:11434", script).pull("llama3.2:latest", 5, progress)
+    except PausedError as pause:
+        return pause.status
+    return None
 
 
 def test_pull_counts_what_came() -> None:
-    finished, meter = pull(Script([START, at(0), at(60), at(100), *END]))
-    assert (finished, meter.pulled, meter.total) == (True, 100, 100)
-    finished, meter = pull(Script([START, at(100), *END]))  # everything was there already
-    assert (finished, meter.pulled) == (True, 0)
+    meter = pull(Script([START, at(0), at(60), at(100), *END]))
+    assert (meter.pulled, meter.total) == (100, 100)
+    meter = pull(Script([START, at(100), *END]))  # everything was there already
+    assert meter.pulled == 0
 
 
 def test_pull_goes_on_after_broken_connections_while_they_bring_something() -> None:
     script = Script(*([START, at(n)] for n in range(10, 90, 10)), ConnectionResetError("reset"), [START, at(90), at(100), *END])
-    finished, meter = pull(script)
-    assert (finished, meter.pulled, script.calls) == (True, 90, 10)
+    meter = pull(script)
+    assert (meter.pulled, script.calls) == (90, 10)
 
 
 def test_pull_gives_up_when_broken_connections_bring_nothing() -> None:
@@ -300,16 +311,17 @@ def test_the_check_of_digests_may_be_silent_for_as_long_as_it_takes_to_read_the_
             return line
 
     lines = b"".join(json.dumps(item).encode() + b"\n" for item in [START, at(0), at(100), *END])
-    assert pull(lambda *_: Slow(lines), timeout=0.2)[0]
+    assert pull(lambda *_: Slow(lines), timeout=0.2).completed == 100
 
 
 def test_a_slice_ends_in_a_download_that_progresses_and_nowhere_else() -> None:
     lines = [START, at(10), at(20), at(30), at(99), at(100), *END]
-    finished, meter = pull(Script(lines), seconds=1e-9)
-    assert (finished, meter.completed, meter.pulled) == (False, 20, 10)
-    assert pull(Script(lines), seconds=1e-9, beyond=30)[1].completed == 99
-    assert pull(Script(lines), seconds=1e-9, beyond=99)[0]
-    assert pull(Script([START, at(10), at(10), at(100), *END]), seconds=1e-9)[0]  # nothing came before it was all there
+    assert paused(Script(lines)) == Status("llama3.2:latest", 20, 100, "bytes", "", 10)
+    later = paused(Script(lines), beyond=30)
+    assert later
+    assert later.done == 99
+    assert paused(Script(lines), beyond=99) is None
+    assert paused(Script([START, at(10), at(10), at(100), *END])) is None, "nothing came before it was all there"
 
 
 # The server's other answers
@@ -347,49 +359,20 @@ def test_models_are_found_whatever_their_case_and_an_empty_list_may_be_null() ->
     assert Client("http://x", Script(tags=b'{"models":null}')).find(parse_name("x")) is None
 
 
-# The progress
+# The action plugin
 
-def test_progress_lines() -> None:
-    assert action.progress_line("ws12", "llama3.2:3b", 820_000_000, 2_000_000_000, 35e6) == \
-        "ws12: llama3.2:3b 41 % of 2.0 GB, 35 MB/s, 34 s left"
-    assert action.progress_line("h", "m", 0, 10_000_000_000, 1e6).endswith("0 % of 10.0 GB, 1 MB/s, 2 h 46 min left")
-    assert action.progress_line("h", "m", 1, 2, 0).endswith("50 % of 2 B, 0 B/s")
-    assert action.duration(125) == "2 min 05 s"
+def merged(first: dict[str, Any], last: dict[str, Any], gained: int) -> Any:
+    return action.ActionModule.merge(None, first, last, gained)
 
 
-def test_slices_grow_and_their_results_make_one() -> None:
-    part = {"finished": False, "changed": False, "before": None, "model": None, "steps": ["pull"],
-            "diff": {"before": "absent", "after": "absent"}}
-    results: list[dict[str, Any]]
-    results = [{**part, "bytes_pulled": 10, "completed": 10, "total": 50}, {**part, "bytes_pulled": 15, "completed": 25, "total": 50},
-               # The server finished between two slices, so that the last one found nothing to do.
-               {"changed": False, "before": {"digest": DIGEST}, "model": {"digest": DIGEST}, "steps": [], "bytes_pulled": 0,
-                "diff": {"before": DIGEST, "after": DIGEST}}]
-    slices: list[Any] = []
-    reports: list[Any] = []
-
-    def call(part: dict[str, Any]) -> dict[str, Any]:
-        slices.append(part)
-        return results[len(slices) - 1]
-
-    def report(result: dict[str, Any], rate: float) -> None:
-        reports.append((result["completed"], rate))
-
-    result = action.pull_in_slices(call, 15, report, iter(range(0, 90, 5)).__next__)
-    assert slices == [{"seconds": 15, "beyond": 0}, {"seconds": 30, "beyond": 10}, {"seconds": 60, "beyond": 25}]
-    assert reports == [(10, 2.0), (25, 3.0)]
-    assert result == {"changed": True, "before": None, "model": {"digest": DIGEST}, "steps": ["pull"], "bytes_pulled": 25,
-                      "diff": {"before": "absent", "after": DIGEST}}
-
-
-def test_a_pull_that_fails_in_a_later_slice_is_the_failure() -> None:
-    results = iter([{"finished": False, "bytes_pulled": 1, "completed": 1, "total": 9}, {"failed": True, "msg": "full"}])
-    assert action.pull_in_slices(lambda part: next(results), 15, lambda result, rate: None) == {"failed": True, "msg": "full"}
-
-
-@pytest.mark.parametrize("result", [{"failed": True, "msg": "full"}, {"unreachable": True}, {"changed": True}])
-def test_a_pull_in_one_slice_comes_back_as_it_is(result: dict[str, Any]) -> None:
-    assert action.pull_in_slices(lambda part: result, 15, None) is result
+def test_the_results_of_slices_make_one() -> None:
+    first = {"before": None, "model": None, "steps": ["pull"], "bytes_pulled": 10, "diff": {"before": "absent", "after": "absent"}}
+    # The server finished between two slices, so that the last one found nothing to do.
+    last = {"changed": False, "before": {"digest": DIGEST}, "model": {"digest": DIGEST}, "steps": [], "bytes_pulled": 0,
+            "diff": {"before": DIGEST, "after": DIGEST}}
+    assert merged(first, last, 25) == {"changed": True, "before": None, "model": {"digest": DIGEST}, "steps": ["pull"],
+                                       "bytes_pulled": 25, "diff": {"before": "absent", "after": DIGEST}}
+    assert merged(first, {"failed": True, "msg": "full"}, 25) == {"failed": True, "msg": "full"}
 
 
 # With the stand-in
@@ -416,7 +399,7 @@ def ensure(server: Ollama, wanted: Desired) -> Model | None:
     before = api.find(wanted.name)
     steps = plan(before, wanted)
     if "pull" in steps:
-        assert api.pull(str(wanted.name), 10)[0]
+        api.pull(str(wanted.name), 10)
     return ollama_api.apply(api, before, wanted) if steps else before
 
 
@@ -460,8 +443,7 @@ def test_a_killed_client_leaves_what_the_next_pull_goes_on_from(tmp_path: Path, 
         kept = server.partial()
         time.sleep(0.3)
         assert 500_000 <= kept == server.partial() < 3_000_000, "the server did not stop when its client was gone"
-        finished, meter = client(server).pull("llama3.2:3b", 10)
-        assert finished
+        meter = client(server).pull("llama3.2:3b", 10)
         assert registry.ranges == [f"bytes={kept}-"]
         assert meter.pulled < 3_000_000
 
@@ -470,7 +452,7 @@ def test_a_server_that_dies_in_a_pull_is_waited_for(tmp_path: Path, registry: Re
     digest = registry.publish("llama3.2:3b", 2_000_000)
     with standin(tmp_path, registry, rate=2_000_000) as server:
         threading.Timer(0.5, server.kill).start()
-        assert client(server, sleep=lambda _: server.start()).pull("llama3.2:3b", 10)[0]
+        client(server, sleep=lambda _: server.start()).pull("llama3.2:3b", 10)
         found = client(server).find(desired().name)
     assert found
     assert found.digest == digest
@@ -513,7 +495,7 @@ def test_documentation_is_the_argument_spec() -> None:
 PLAY = """
 - hosts: all
   gather_facts: false
-  vars: {ollama_progress_interval: 0.4, host: "%s"}
+  vars: {forja_progress: 0.4, host: "%s"}
   tasks:
     - ollama_model: {name: llama3.2:3b, host: "{{ host }}"}
       check_mode: true

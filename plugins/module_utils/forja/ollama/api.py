@@ -13,6 +13,7 @@ import urllib.error
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ..host.errors import ForjaError
+from ..host.progress import Progress
 from .model import Desired, Model, ModelName, parse_digest, plan
 
 MAX_LINE = 64 * 1024  # a line of a pull is some 200 bytes
@@ -72,7 +73,7 @@ class Meter:
     """The bytes of a pull by blob: as first seen, now, and in all."""
 
     def __init__(self) -> None:
-        self.blobs = {}  # type: Dict[str, Tuple[int, int, int]]
+        self.blobs: Dict[str, Tuple[int, int, int]] = {}
         self.status = ""
 
     def take(self, item: Item) -> bool:
@@ -146,17 +147,17 @@ class Client:
     def delete(self, model: str) -> None:
         self._call("DELETE", "/api/delete", {"model": model}, 300)
 
-    def pull(self, model: str, timeout: float, seconds: float = 0, beyond: int = 0) -> Tuple[bool, Meter]:
-        """Pulls, and goes on after broken connections as long as each brings something.
+    def pull(self, model: str, timeout: float, progress: Optional[Progress] = None) -> Meter:
+        """Pulls, and goes on after broken connections as long as each brings something. Returns the bytes.
 
-        timeout: seconds without progress after which it gives up. seconds: when above 0, stop after so many, if the download still
-        runs and has come further than `beyond` bytes: Ollama keeps what it has, the next pull goes on from there.
-        Returns whether the pull is finished, and the bytes.
+        timeout: seconds without progress after which it gives up. progress: may raise PausedError while the download runs: Ollama keeps
+        what it has, the next pull goes on from there.
         """
-        meter, drops, best, end = Meter(), 0, 0, self.clock() + seconds if seconds else None
+        meter, drops, best = Meter(), 0, 0
         while True:
             try:
-                return self._pull_once(model, timeout, meter, end, beyond), meter
+                self._pull_once(model, timeout, meter, progress)
+                return meter
             except DroppedError as error:
                 drops, best = 1 if meter.completed > best else drops + 1, max(best, meter.completed)
                 if drops > DROPS:
@@ -164,7 +165,7 @@ class Client:
                                               f"{human(meter.completed)} of {human(meter.total)}: {error}")) from None
                 self.sleep(drops)
 
-    def _pull_once(self, model: str, timeout: float, meter: Meter, end: Optional[float], beyond: int) -> bool:
+    def _pull_once(self, model: str, timeout: float, meter: Meter, progress: Optional[Progress]) -> None:
         # A thread reads, so that the clock is watched whether the server talks or not.
         events = queue.Queue()  # type: queue.Queue[Any]
         stop = threading.Event()
@@ -181,7 +182,7 @@ class Client:
                 if isinstance(event, Exception):
                     raise event
                 if event is None and meter.status == "success":
-                    return True
+                    return
                 if event is None:
                     raise DroppedError(f"the answer ended at '{meter.status}'")
                 if "error" in event:
@@ -193,8 +194,8 @@ class Client:
                     raise ForjaError(explain(model, f"no progress for {patience:.0f} s at '{meter.status}', with "
                                               f"{human(meter.completed)} of {human(meter.total)}") + " What is there is kept. "
                                       "journalctl -u ollama tells of the way to the registry; the option timeout gives it more time.")
-                if end is not None and now >= end and event.get("digest") and meter.pulled and beyond < meter.completed < meter.total:
-                    return False
+                if progress and event.get("digest"):
+                    progress(meter.completed, meter.total, gained=meter.pulled)
         finally:
             stop.set()
 
