@@ -56,7 +56,7 @@ dependencies: []
 
 VARS = """---
 __ROLE_packages: [ROLE]
-__ROLE_config: /etc/ROLE/forja.json
+__ROLE_config: /etc/ROLE.json
 """
 
 MAIN = """---
@@ -107,25 +107,19 @@ INSTALL = """---
 """
 
 CONFIGURE = """---
-- name: Create the folder of the configuration
-  ansible.builtin.file:
-    path: "{{ __ROLE_config | dirname }}"
-    state: directory
-    mode: "0755"
-
 - name: Configure ROLE
   ansible.builtin.copy:
     content: "{{ __ROLE.settings | to_nice_json(sort_keys=true) }}\\n"
     dest: "{{ __ROLE_config }}"
     mode: "0644"
-  register: __ROLE_configured
 """
 
 SERVICE = """---
-- name: Start ROLE, now and at boot
+- name: Start ROLE and wait until it is up
   systemd_service_up:
-    name: ROLE.service
-    restart: "{{ __ROLE_configured is changed }}"
+    unit: ROLE.service
+    # It is restarted if it started before this file changed, in this run or in one that was interrupted.
+    config_files: ["{{ __ROLE_config }}"]
 """
 
 REPORT = """---
@@ -136,6 +130,11 @@ REPORT = """---
 """
 
 REMOVE = """---
+- name: Stop ROLE
+  systemd_service_up:
+    unit: ROLE.service
+    state: stopped
+
 - name: Uninstall the packages
   apt_packages:
     absent: "{{ __ROLE_packages }}"
