@@ -109,6 +109,7 @@ from ansible.module_utils.urls import fetch_url
 from ..module_utils.forja.apt.apt_get import architecture, refresh
 from ..module_utils.forja.apt.repository import Files, Repository, changes, check_key, desired, equivalent, gather, plan
 from ..module_utils.forja.host import atomic as atomic_file
+from ..module_utils.forja.host.converge import converge
 from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.run import module_run
 
@@ -177,35 +178,37 @@ def main() -> None:
         required_if=[("state", "present", ["uri", "suites", "key_url", "key_fingerprint"])],
     )
     run, values = module_run(module), module.params
+    present = values["state"] == "present"
+
+    def steps_of(found: Files) -> List[str]:
+        steps = plan(found, wanted)
+        return steps + (["refresh apt's list of this repository"] if steps and present else [])
+
+    def apply(found: Files, _: List[str]) -> None:
+        touched = changes(found, wanted)
+        write(wanted, touched)
+        if present:
+            try:
+                refresh(run, time.sleep, entry.path if entry else repository.source)
+            except ForjaError as error:
+                write(found, touched)
+                raise ForjaError(f"apt does not accept {repository.uri}; everything is as before. {error}") from error
+
     try:
         repository = Repository(values["name"], values["uri"] or "", values["suites"] or [], values["components"], architecture(run),
                                 values["replaces"], values["key_fingerprint"] or [])
-        current = gather(repository)
-        wanted = targets(module, current, repository)
-        touched, steps = changes(current, wanted), plan(current, wanted)
+        wanted = targets(module, gather(repository), repository)
         entry = equivalent(wanted, repository)
-        if touched and values["state"] == "present":
-            steps.append("refresh apt's list of this repository")
-        if touched and not module.check_mode:
-            write(wanted, touched)
-            if values["state"] == "present":
-                try:
-                    refresh(run, time.sleep, entry.path if entry else repository.source)
-                except ForjaError as error:
-                    write(current, touched)
-                    raise ForjaError(f"apt does not accept {repository.uri}; everything is as before. {error}") from error
-            left = [path for path in touched if atomic_file.read(path) != wanted[path]]
-            if left:
-                raise ForjaError(f"Still different after it was written: {', '.join(left)}")
+        outcome = converge(lambda: {path: atomic_file.read(path) for path in wanted}, steps_of, apply, module.check_mode)
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
     diff = [
-        {"before_header": path, "after_header": path, "before": show(path, current.get(path)), "after": show(path, wanted[path])}
-        for path in touched
+        {"before_header": path, "after_header": path, "before": show(path, outcome.before[path]), "after": show(path, wanted[path])}
+        for path in changes(outcome.before, wanted)
     ]
     signed_by = entry.signed_by if entry else repository.key
-    module.exit_json(changed=bool(steps), steps=steps, diff=diff, source=entry.path if entry else repository.source,
+    module.exit_json(changed=outcome.changed, steps=outcome.steps, diff=diff, source=entry.path if entry else repository.source,
                      key=signed_by if signed_by.startswith("/") else "")
 
 
