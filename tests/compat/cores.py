@@ -34,7 +34,7 @@ def missing(output: str) -> list[str]:
     """Name what the output of the play lacks."""
     tasks, _, rest = output.partition("PLAY RECAP")
     wanted = {
-        "a validation of the role docker that refuses a user": "TASK [forja.gpu.docker :" in tasks and "forja-nobody" in tasks,
+        "a role's validation that refuses a misspelt variable": "TASK [forja.gpu.docker :" in tasks and "docker_usres" in tasks,
         "the recap of a play without a failure": "failed=0" in rest,
         "the summary after the recap": "it works" in rest,
     }

@@ -2,7 +2,7 @@
 """The tree as the collection forja.gpu: built, installed somewhere else, and used from a folder that knows nothing of the checkout.
 
 What runs here is harmless on any machine, also to root and outside check mode: files are in a folder of the test, and the role
-is given a user that does not exist, which it has to refuse.
+is given a variable that it does not know, which it has to refuse.
 """
 
 from __future__ import annotations
@@ -171,11 +171,10 @@ def test_playbook_of_a_persona_is_found(site: Site, persona: str) -> None:
 
 
 def test_a_role_runs(site: Site) -> None:
-    role = {"role": "forja.gpu.docker", "docker_users": ["forja-nobody"]}
-    result = site.play(roles=[role], gather_facts=True, gather_subset=["!all", "min"])
+    result = site.play(roles=["forja.gpu.docker"], vars={"docker_usres": ["me"]}, gather_facts=True, gather_subset=["!all", "min"])
     assert result.returncode == 2, result.stdout + result.stderr
-    assert "TASK [forja.gpu.docker : " in result.stdout
-    assert "forja-nobody" in result.stdout
+    assert "TASK [forja.gpu.docker : Check the variables]" in result.stdout
+    assert "did you mean docker_users" in result.stdout
 
 
 def test_lint_of_a_play_that_uses_the_collection_is_clean(site: Site, tmp_path: Path) -> None:
