@@ -88,6 +88,18 @@ def one_error(word: str, right: str) -> bool:
     return exchanged or one[1:] == other[1:] or one[1:] == other or one == other[1:]
 
 
+def overridden(variables: Mapping[str, Any], overrides: Mapping[str, str], defaults: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each variable of a block that is set although the persona has a variable of its own for it.
+
+    `overrides` maps the block's variable to the persona's, `defaults` the block's variable to its default, which is no setting.
+    """
+    return [
+        f"{name} is set to {shown(variables[name])}. Set {own} instead (now {shown(variables.get(own))}), which decides here."
+        for name, own in overrides.items()
+        if name in variables and variables[name] not in (defaults.get(name), variables.get(own))
+    ]
+
+
 # Values
 
 
@@ -240,7 +252,7 @@ def arguments(values: Mapping[str, Any], spec: Spec, role: str, shorthand: Mappi
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible ships no types
     _requires_connection = False
-    _VALID_ARGS = frozenset(("shorthand",))
+    _VALID_ARGS = frozenset(("overrides", "shorthand"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -249,7 +261,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible ships no types
             raise AnsibleActionFail("role_arguments reads the specs of the role around it; this task is in no role.")
         path = Path(self._task._role._role_path)
         role, spec = path.name, read_spec(path)
-        faults = misspelt(variables, role, spec, [other.name for other in path.parent.iterdir() if other.is_dir()])
+        siblings = [other.name for other in path.parent.iterdir() if other.is_dir()]
+        faults = misspelt(variables, role, spec, siblings) + self._overridden(variables, path.parent, siblings)
         values, secret = {}, any(option.get("no_log") for option in spec.values())
         for name in (name for name in spec if name in variables):
             try:
@@ -262,3 +275,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible ships no types
         if faults + more:
             return {**result, "failed": True, "msg": "\n".join(faults + more)}
         return {**result, **found, "changed": False, **({"_ansible_no_log": True} if secret else {})}
+
+    def _overridden(self, variables: Mapping[str, Any], roles: Path, siblings: Sequence[str]) -> list[str]:
+        overrides: Mapping[str, str] = self._task.args.get("overrides") or {}
+        defaults = {}
+        for name in overrides:
+            owner = max((other for other in siblings if name.startswith(f"{other}_")), key=len, default=None)
+            if owner is None:
+                raise AnsibleActionFail(f"overrides: {name} is not a variable of a role beside this one.")
+            defaults[name] = read_spec(roles / owner).get(name, {}).get("default")
+        return overridden(variables, overrides, defaults)

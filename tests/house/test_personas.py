@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.house.tree import PERSONAS, PLATFORMS, REPO, SCENARIOS, argument, each_persona, flatten, load, roles_included
+from tests.house.test_arguments import UNCONVERTED
+from tests.house.tree import PERSONAS, REPO, SCENARIOS, argument, each_persona, flatten, load, roles_included
 
 
 def plays_role(play: dict[str, Any], role: str) -> bool:
@@ -58,18 +59,50 @@ def test_scenario_has_a_playbook(scenario: str) -> None:
 
 
 def test_site_imports_every_persona() -> None:
-    plays = load(REPO / "site.yml") or []
-    imports = [str(argument(play, "import_playbook")) for play in plays]
-    assert imports[0] == f"playbooks/{PLATFORMS}.yml", "site.yml: refuse what cannot be before anything is changed."
+    imports = [str(argument(play, "import_playbook")) for play in load(REPO / "site.yml") or []]
     wanted = [f"playbooks/{persona}.yml" for persona in PERSONAS]
-    assert sorted(imports[1:]) == wanted, "site.yml: import each playbook of playbooks/ once, and nothing else."
+    assert sorted(imports) == wanted, "site.yml: import each playbook of playbooks/ once, and nothing else."
 
 
-def test_every_persona_has_its_platforms() -> None:
-    known = load(REPO / "roles/gpu_detect/vars/main.yml")["__gpu_detect_personas"]
-    missing = set(PERSONAS) - set(known)
-    assert not missing, f"roles/gpu_detect/vars/main.yml: say in __gpu_detect_personas on which platforms {sorted(missing)} can be."
-    early = (REPO / f"playbooks/{PLATFORMS}.yml").read_text()
-    for persona in known:
-        told = f'"{persona}"' in early
-        assert told is (persona not in PERSONAS), f"playbooks/{PLATFORMS}.yml names the personas that have no playbook; see {persona}."
+def imports_of(persona: str, chapter: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The roles that a persona's chapter imports: the task, and the arguments of import_role."""
+    tasks = flatten(load(REPO / f"roles/{persona}/tasks/{chapter}.yml"))
+    return [(task, arguments) for task in tasks if (arguments := argument(task, "import_role"))]
+
+
+@each_persona
+def test_persona_says_its_platforms(persona: str) -> None:
+    """gpu_detect reads them there, for hosts of several personas too."""
+    known = load(REPO / "roles/gpu_detect/meta/argument_specs.yml")["argument_specs"]["main"]["options"]["gpu_detect_requires"]["choices"]
+    platforms = (load(REPO / f"roles/{persona}/vars/main.yml") or {}).get(f"__{persona}_platforms")
+    assert platforms, f"roles/{persona}/vars/main.yml: say in __{persona}_platforms where the persona is supported."
+    assert not set(platforms) - set(known), f"roles/{persona}/vars/main.yml: {sorted(set(platforms) - set(known))} are not platforms."
+    first, arguments = imports_of(persona, "validate")[0]
+    wanted = {"gpu_detect_requires": f"{{{{ __{persona}_platforms }}}}"}
+    right = (arguments["name"], first.get("vars")) == ("gpu_detect", wanted)
+    assert right, f"{persona}: validate.yml imports gpu_detect first, with {wanted}."
+
+
+@each_persona
+def test_persona_can_be_played_by_tags(persona: str) -> None:
+    """What every block needs runs always; each block has its own name as a tag."""
+    tasks = list(flatten(load(REPO / f"roles/{persona}/tasks/validate.yml")))
+    assert tasks[0].get("tags") == ["always"], f"{persona}: tag role_arguments `always`."
+    for task, arguments in [*imports_of(persona, "validate"), *imports_of(persona, "apply")]:
+        name = arguments["name"]
+        wanted = "always" if name == "gpu_detect" else name
+        assert wanted in task.get("tags", []), f"{persona}: `{task['name']}` needs the tag {wanted}."
+
+
+@each_persona
+def test_persona_validates_every_block_that_it_applies(persona: str) -> None:
+    """Before the first change, and with the same variables."""
+    parts = {chapter: [(arguments["name"], task.get("vars"), task.get("when")) for task, arguments in imports_of(persona, chapter)]
+             for chapter in ("validate", "apply")}
+    validated = [part for part in parts["validate"] if part[0] != "gpu_detect"]
+    applied = [part for part in parts["apply"] if part[0] not in UNCONVERTED]
+    assert [part for part in validated if part[0] not in UNCONVERTED] == applied, f"{persona}: validate.yml and apply.yml differ."
+    for chapter in parts:
+        for task, arguments in imports_of(persona, chapter):
+            if arguments["name"] not in UNCONVERTED | {"gpu_detect"}:
+                assert arguments.get("tasks_from") == chapter, f"{persona}: `{task['name']}` needs tasks_from: {chapter}."

@@ -20,8 +20,7 @@ REPO = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in REPO.glob("roles/*") if path.is_dir())
 MODULES = sorted(path.stem for path in REPO.glob("plugins/modules/*.py"))
 HELPERS = sorted(str(path.relative_to(REPO)) for path in REPO.glob("plugins/module_utils/**/*.py"))
-PLATFORMS = "platforms"  # the one playbook that is no persona: it refuses those that cannot be
-PERSONAS = sorted(path.stem for path in REPO.glob("playbooks/*.yml") if path.stem != PLATFORMS)
+PERSONAS = sorted(path.stem for path in REPO.glob("playbooks/*.yml"))
 SCENARIOS = sorted(path.parent.name for path in REPO.glob("molecule/*/molecule.yml") if path.parent.name not in {"default", "site"})
 TESTS = sorted(str(path.relative_to(REPO)) for path in REPO.glob("tests/**/test_*.py"))
 LOCKS = sorted(str(path.relative_to(REPO)) for path in (REPO / "requirements.lock", *REPO.glob("tests/**/requirements.lock")))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.action.role_arguments import arguments, misspelt, one_error
+from plugins.action.role_arguments import arguments, misspelt, one_error, overridden
 
 REPO = Path(__file__).resolve().parents[3]
 MODEL = {"name": {"type": "str", "required": True}, "digest": {"type": "str"},
@@ -154,6 +154,20 @@ def test_one_typing_error(word: str) -> None:
 @pytest.mark.parametrize("word", ["docker", "dokecr", "dock", "dockerds", "rekcod", "", "podman"])
 def test_no_or_more_typing_errors(word: str) -> None:
     assert not one_error(word, "docker")
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentences"),
+    [
+        ({"desk_host": "0.0.0.0"}, []),
+        ({"desk_host": "0.0.0.0", "ollama_host": "127.0.0.1"}, []),
+        ({"desk_host": "0.0.0.0", "ollama_host": "0.0.0.0"}, []),
+        ({"desk_host": "0.0.0.0", "ollama_host": "::"},
+         ['ollama_host is set to "::". Set desk_host instead (now "0.0.0.0"), which decides here.']),
+    ],
+)
+def test_a_persona_has_a_name_of_its_own_for_what_it_overrides(variables: dict[str, str], sentences: list[str]) -> None:
+    assert overridden(variables, {"ollama_host": "desk_host"}, {"ollama_host": "127.0.0.1"}) == sentences
 
 
 # Through Ansible: a role of a checkout, and of the collection.
