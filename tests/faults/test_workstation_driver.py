@@ -20,4 +20,4 @@ def test_no_driver_where_none_can_be(name: str, tmp_path: Path) -> None:
         host.take()
     assert "changed=0 " in output, output
     assert "TASK [docker : " in output
-    assert "Decide which driver" not in output, "the role nvidia_driver ran"
+    assert "Choose the driver" not in output, "the role nvidia_driver ran"
