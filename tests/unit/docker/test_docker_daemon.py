@@ -222,6 +222,8 @@ LOGS = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "
     ({}, {}, ["--log-driver=journald"], {"live-restore": True, "registry-mirrors": ["https://ours"]}),
     (DEFAULTS, {}, ["--log-driver=local"], {key: value for key, value in DEFAULTS.items() if key != "log-driver"}),
     (DEFAULTS, {}, ["--live-restore", "--registry-mirror=x"], LOGS),
+    (DEFAULTS, {}, ["--log-driver=journald"], {"live-restore": True, "registry-mirrors": ["https://ours"]}),
+    ({**DEFAULTS, "log-driver": "journald"}, {}, [], {"live-restore": True, "log-driver": "journald", "registry-mirrors": ["https://ours"]}),
 ])
 def test_what_others_decided_is_kept(before: Config, settings: Config, words: list[str], after: Config) -> None:
     flags = parse_flags(words)

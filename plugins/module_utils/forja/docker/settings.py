@@ -52,8 +52,14 @@ def plan(before: Config, request: Request, flags: Flags, path: str, swarm: bool 
 
 
 def _without_own(config: Config, request: Request, flags: Flags) -> Config:
-    """Take a default back out of the file where a flag sets the same key by now: the engine refuses both."""
+    """Take defaults back out of the file which the engine refuses by now: keys that are flags, options of another log driver."""
     own = {key: value for key, value in request.defaults.items() if key in flags and key not in request.settings}
+    options = request.defaults.get("log-opts")
+    if isinstance(options, dict) and "log-opts" not in own:
+        kept = drain(config, own)
+        strange = foreign(list(options), log_driver(kept, flags))
+        named = request.settings.get("log-opts")
+        own["log-opts"] = {name: options[name] for name in strange if not (isinstance(named, dict) and name in named)}
     return drain(config, own)
 
 
