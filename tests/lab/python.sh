@@ -20,5 +20,9 @@ fi
 
 echo "Installing the tools of requirements.lock into .venv (about a minute, once)"
 "$python" -m venv --clear .venv
+# A sign of life: a slow index or a slow disk takes minutes.
+(while sleep 15; do echo "still installing"; done) &
+alive=$!
+trap 'kill "$alive"' EXIT
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 touch .venv/installed

@@ -3,7 +3,8 @@
 from mirror import Mirror
 from publish_model import publish
 
-MODELS = {"library/llama3.2:1b": 4_000_000, "library/smollm:135m": 24_000_000}
+# The second is the one of inventories/example.
+MODELS = {"library/llama3.2:1b": 4_000_000, "library/llama3.2:3b": 4_000_000, "library/smollm:135m": 24_000_000}
 
 
 def make(mirror: Mirror) -> dict[str, object]:
