@@ -19,6 +19,7 @@ attributes:
     description:
       - Predicts exactly for V(state=present) and V(state=absent). With V(state=latest) and a model that is there, only a pull could tell
         whether the registry has a newer one; check mode then reports no change and warns that it does not know.
+      - A server that does not answer in check mode is taken for one that is started by the same play and has no models yet.
     support: partial
   diff_mode:
     description: Shows the model's digest before and after.
@@ -136,7 +137,7 @@ from ansible.module_utils.urls import open_url
 from ..module_utils.forja.host.converge import converge
 from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.progress import SLICE, PausedError, Progress
-from ..module_utils.forja.ollama.api import Client, Meter
+from ..module_utils.forja.ollama.api import Client, Meter, UnreachableError
 from ..module_utils.forja.ollama.api import apply as settle
 from ..module_utils.forja.ollama.model import Model, base_url, plan, predict, read_desired
 
@@ -186,10 +187,18 @@ def main() -> None:
         settle(client, before, desired)
         pulled = "pull" in steps
 
+    def find() -> Optional[Model]:
+        try:
+            return client.find(desired.name)
+        except UnreachableError:
+            if not module.check_mode:
+                raise
+            return None
+
     try:
         desired = read_desired(params["name"], params["state"], params["digest"])
         client = Client(base_url(params["host"]), opener)
-        outcome = converge(lambda: client.find(desired.name), lambda model: plan(model, desired, pulled), change, module.check_mode)
+        outcome = converge(find, lambda model: plan(model, desired, pulled), change, module.check_mode)
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return

@@ -123,6 +123,17 @@ environment:
   description: The effective variables whose names begin with C(OLLAMA_), such as C(OLLAMA_ORIGINS).
   returned: success
   type: dict
+command:
+  description: What C(/usr/local/bin/ollama) is a link to; empty if it is no link.
+  returned: success
+  type: str
+  sample: /opt/forja/ollama/0.32.7/bin/ollama
+leftovers:
+  description: Folders that upstream's install script has left and that nothing uses once the release of this role runs.
+  returned: success
+  type: list
+  elements: str
+  sample: [/usr/local/lib/ollama]
 overrides:
   description: A sentence for each of the role's settings that a file of the host overrides, with the name of the file.
   returned: success
@@ -148,6 +159,9 @@ from ..module_utils.forja.ollama import service as ollama
 from ..module_utils.forja.ollama import store
 from ..module_utils.forja.systemd.effective import unit_files
 from ..module_utils.forja.systemd.paths import place
+
+COMMAND = "/usr/local/bin/ollama"
+LEFTOVERS = ("/usr/local/lib/ollama",)
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -214,7 +228,8 @@ def main() -> None:
         changed=False, host=str(ollama.parse_host(wanted.host, resolve)), endpoint=str(service.endpoint), port=service.endpoint.port,
         url=service.endpoint.url, open=service.endpoint.open, models_dir=service.models_dir, user=service.user, groups=groups,
         account=missing(account(ollama.USER), groups), unit=ollama.unit_paths(service), environment=service.environment,
-        overrides=service.overrides)
+        overrides=service.overrides, command=HostFiles().link(COMMAND) or "",
+        leftovers=[path for path in LEFTOVERS if os.path.isdir(path) and not os.path.islink(path)])
 
 
 if __name__ == "__main__":

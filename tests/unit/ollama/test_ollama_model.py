@@ -261,6 +261,12 @@ def test_pull_gives_up_when_broken_connections_bring_nothing() -> None:
     ("write /models/blobs/x: no space left on device", "make room"),
     ("pull model manifest: file does not exist", "no such model or tag"),
     ("digest mismatch, file must be downloaded again: want sha256:a, got sha256:b", "damaged"),
+    ("pull model manifest: 412: The model you are attempting to pull requires a newer version of Ollama.", "set ollama_version"),
+    ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "certificate authority"),
+    ("dial tcp: lookup registry.ollama.ai: no such host", "check its DNS"),
+    ("dial tcp 192.0.2.1:443: i/o timeout", "HTTPS_PROXY"),
+    ("pull model manifest: 401: unauthorized", "private or gated"),
+    ("the specified repository contains sharded GGUF. Ollama does not support this yet.", "one file"),
     ("something new", "something new."),
 ])
 def test_errors_within_the_stream_are_errors_with_advice(error: str, advice: str) -> None:
@@ -269,6 +275,14 @@ def test_errors_within_the_stream_are_errors_with_advice(error: str, advice: str
         pull(script)
     assert error in str(raised.value)
     assert script.calls == 1
+
+
+def test_repository_of_hugging_face_is_recognised() -> None:
+    assert "hf.co/bartowski/Some-GGUF," in ollama_api.explain("bartowski/Some-GGUF:latest", "pull model manifest: file does not exist")
+
+
+def test_broken_connection_to_ollama_is_no_fault_of_the_registry() -> None:
+    assert "registry" not in ollama_api.explain("x", "the connection to http://127.0.0.1:1 broke 6 times: Connection refused")
 
 
 def test_only_success_as_the_last_word_is_success() -> None:

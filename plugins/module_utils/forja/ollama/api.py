@@ -7,6 +7,7 @@ Sources: Ollama 0.32 (server/routes.go, server/images.go, server/download.go).
 import http.client
 import json
 import queue
+import re
 import threading
 import time
 import urllib.error
@@ -19,9 +20,30 @@ from .model import Desired, Model, ModelName, parse_digest, plan
 MAX_LINE = 64 * 1024  # a line of a pull is some 200 bytes
 MAX_ANSWER = 64 * 1024 * 1024
 DROPS = 5  # broken connections in a row, without progress between them
+# What an error of a pull contains, and what to do about it.
+ADVICE = (
+    (("no space left", "disk quota"),
+     "The disk of Ollama's models (OLLAMA_MODELS) is full. What was downloaded is kept: make room and run again."),
+    (("newer version of ollama", ": 412"), "The model needs a newer Ollama: set ollama_version to a later release."),
+    (("x509", "certificate"), "The host does not trust the registry's certificate: install the certificate authority of your proxy or "
+     "mirror on the host (/usr/local/share/ca-certificates, then update-ca-certificates) and restart Ollama."),
+    (("no such host", "temporary failure in name resolution", "server misbehaving"),
+     "The host cannot resolve the registry's name: check its DNS, or set HTTPS_PROXY in ollama_environment."),
+    (("connection refused", "i/o timeout", "network is unreachable", "no route to host", "tls handshake timeout"),
+     "The host cannot reach the registry: check its network, or set HTTPS_PROXY in ollama_environment."),
+    ((": 401", "unauthorized", "access denied"), "The registry refuses the host: the name is misspelt, or the model is private or gated."),
+    (("sharded gguf",), "Ollama does not pull a GGUF in several parts: name a quantization that is one file, or merge the parts with "
+     "llama-gguf-split --merge and create a model from it."),
+    (("file does not exist",), "The registry has no such model or tag; https://ollama.com/library lists them."),
+    (("digest mismatch",), "What arrived was damaged and Ollama has deleted it: run again."),
+)
 VERIFY_RATE = 20 * 1000 * 1000  # bytes/s at which a slow disk (an SD card) reads a model back when Ollama checks its digest
 
 Item = Dict[str, Any]
+
+
+class UnreachableError(ForjaError):
+    """No server answers at the address."""
 
 
 class DroppedError(ForjaError):
@@ -59,14 +81,11 @@ def not_ollama(url: str, answer: bytes) -> str:
 
 def explain(name: object, error: str) -> str:
     """An error of a pull in Ollama's words, with what to do about it."""
-    advice = ""
-    if "no space left" in error or "disk quota" in error:
-        advice = " The disk of Ollama's models (OLLAMA_MODELS) is full; what was downloaded is kept, make room and run again."
-    elif "file does not exist" in error:
-        advice = " The registry has no such model or tag; https://ollama.com/library lists them."
-    elif "digest mismatch" in error:
-        advice = " What arrived was damaged and Ollama has thrown it away; run again."
-    return f"Pulling {name} failed: {error.rstrip('.')}.{advice}"
+    between = error.startswith("the connection to")  # that to Ollama itself broke, not Ollama's to the registry
+    advice = next((text for signs, text in ADVICE if any(sign in error.lower() for sign in signs) and not between), "")
+    if "file does not exist" in error and re.match(r"[\w-]+/[\w.-]*gguf", str(name), re.I):
+        advice = f"Did you mean hf.co/{re.sub(':latest$', '', str(name))}, a repository of Hugging Face?"
+    return f"Pulling {name} failed: {error.rstrip('.')}. {advice}".strip()
 
 
 class Meter:
@@ -129,8 +148,8 @@ class Client:
             finally:
                 response.close()
         except (OSError, http.client.HTTPException) as error:
-            raise ForjaError(f"No Ollama server answers at {self.base}: {getattr(error, 'reason', error)}. Start it (systemctl status "
-                              "ollama and journalctl -u ollama say why it does not run) or set the option host.") from None
+            raise UnreachableError(f"No Ollama server answers at {self.base}: {getattr(error, 'reason', error)}. Start it (systemctl "
+                                   "status ollama and journalctl -u ollama say why it does not run) or set the option host.") from None
 
     def find(self, name: ModelName) -> Optional[Model]:
         """The model as Ollama's list has it. Ollama does not tell upper from lower case, so neither does this."""
