@@ -118,7 +118,7 @@ def test_release_that_does_not_start_is_taken_back(lab: Lab) -> None:
 
 def test_refused_before_anything_changes(lab: Lab) -> None:
     """The same words in a check and in a run, and a process that goes on."""
-    lab.on("mkdir -p -m 0700 /home/admin/closed/ollama && mkdir -p /srv/photos && touch /srv/photos/cat.jpg")
+    lab.on("mkdir -p /home/admin/closed/ollama && chmod 0700 /home/admin/closed && mkdir -p /srv/photos && touch /srv/photos/cat.jpg")
     before = started(lab)
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({"ollama_version": "0.18.0"}, ["older than 0.20.3"]),
@@ -210,7 +210,7 @@ def test_absent_leaves_the_models_to_the_next_user(lab: Lab) -> None:
         # The models are there: only the server that a check cannot ask knows.
         assert [task for task in predicted if task != "Pull or remove the models"] == done
         assert "ollama" in lab.on("id -gn ollama")
-        assert lab.on("find /usr/share/ollama -user stranger") == ""
+        assert lab.on("find /usr/share/ollama/.ollama -user stranger") == ""
         assert "llama3.2:1b" in lab.on("ollama list")
     finally:
         lab.on("userdel stranger")
