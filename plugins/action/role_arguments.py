@@ -21,7 +21,7 @@ Spec = Mapping[str, Mapping[str, Any]]
 
 # Variables that belong to no role, and what every role's last task registers.
 PROJECT = "forja"
-PROJECT_WIDE = ("forja_mirror", "forja_registry", "forja_reboot", "forja_reports", "forja_progress")
+PROJECT_WIDE = ("forja_mirror", "forja_registry", "forja_reboot", "forja_reports", "forja_gpu", "forja_progress")
 # Shorter names are too near to other words: img is mig with two letters exchanged.
 SHORTEST_MISSPELT = 5
 SHOWN = 60  # characters of a value in an error

@@ -12,6 +12,7 @@ import jinja2
 import jinja2.meta
 
 from tests.house.tree import (
+    LOOKED,
     PROJECT_WIDE,
     REPO,
     REPORTS,
@@ -92,7 +93,7 @@ def test_role_keeps_its_inner_variables_private(role: str) -> None:
         inner |= set(task.get("vars") or {}) - handed_over
         inner |= set(argument(task, "set_fact") or {}) - {"cacheable"}
         inner |= {name for name in (task.get("register"), (task.get("loop_control") or {}).get("loop_var")) if name}
-    open_ = {name for name in inner - {REPORTS, f"__{role}"} if not name.startswith(f"__{role}_")}
+    open_ = {name for name in inner - {REPORTS, LOOKED, f"__{role}"} if not name.startswith(f"__{role}_")}
     assert not open_, f"{role}: rename {sorted(open_)} to __{role}_...; public variables stand in defaults/main.yml and nowhere else."
 
 
@@ -136,7 +137,8 @@ def test_role_reads_no_hidden_variable(role: str) -> None:
         assert owner is None or name in public(owner), f"{role}: reads {name}, which {owner} does not offer; add it to defaults and specs."
         foreign = name.startswith("__") and name != f"__{role}" and not name.startswith(f"__{role}_")
         assert not foreign, f"{role}: {name} is private to another role; do not read it."
-        assert not name.startswith("forja_") or name in PROJECT_WIDE | {REPORTS}, f"{role}: {name} is not one of {sorted(PROJECT_WIDE)}."
+        known = not name.startswith("forja_") or name in PROJECT_WIDE | {REPORTS, LOOKED}
+        assert known, f"{role}: {name} is not one of {sorted(PROJECT_WIDE)}."
 
 
 @each_role

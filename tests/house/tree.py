@@ -28,6 +28,8 @@ LOCKS = sorted(str(path.relative_to(REPO)) for path in (REPO / "requirements.loc
 PROJECT_WIDE = {"forja_mirror", "forja_registry", "forja_reboot", "forja_progress"}
 # What every role's last task registers: the reports of all roles so far.
 REPORTS = "forja_reports"
+# What gpu_detect registers in the run in which it looked; a fact cache may be older.
+LOOKED = "forja_gpu"
 
 each_role = pytest.mark.parametrize("role", ROLES)
 each_module = pytest.mark.parametrize("module", MODULES)
