@@ -65,3 +65,13 @@ def job() -> Iterator[int]:
     yield process.pid
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    """A folder that everybody can reach: pytest's own are closed to others."""
+    folder = tmp_path
+    while folder != Path("/tmp"):  # noqa: S108
+        folder.chmod(0o755)
+        folder = folder.parent
+    return tmp_path

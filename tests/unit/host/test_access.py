@@ -14,16 +14,6 @@ STRANGER = Account("nobody-here", False, NOBODY, NOBODY, "", "", [])
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-@pytest.fixture
-def public(tmp_path: Path) -> Path:
-    """A folder that everybody can reach: pytest's own are closed to others."""
-    folder = tmp_path
-    while folder != Path("/tmp"):  # noqa: S108
-        folder.chmod(0o755)
-        folder = folder.parent
-    return tmp_path
-
-
 @as_root
 def test_closed_folder_on_the_way_is_found(public: Path) -> None:
     home = public / "lasse"

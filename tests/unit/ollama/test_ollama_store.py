@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from plugins.module_utils.forja.host.access import Access, Account, Mount
+from plugins.module_utils.forja.host.converge import converge
 from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.ollama import store as ollama_store
 from plugins.module_utils.forja.ollama.store import Store, apply, apply_purge, deletable, gather, plan, plan_purge, usable
 
 USER = Account("ollama", True, 997, 995, "ollama", "/usr/share/ollama", ["render"])
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 DATA, EXT4 = "/data/models", Mount("/data", "ext4", ["rw"])
 
 
@@ -67,6 +70,19 @@ def test_folder_is_created_and_tried(tmp_path: Path) -> None:
     apply(store, user, plan(store, user))
     assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o750
     assert plan(gather(str(tmp_path / "a/b"), str(tmp_path / "home"), user), user) == []
+
+
+@as_root
+def test_folders_in_the_home_belong_to_the_user(public: Path) -> None:
+    """A fresh host: the user has a home and nothing in it."""
+    user = Account("daemon", True, pwd.getpwnam("daemon").pw_uid, pwd.getpwnam("daemon").pw_gid, "daemon", str(public / "home"), [])
+    (public / "home").mkdir()
+    os.chown(public / "home", user.uid, user.gid)
+    path, home = str(public / "home/.ollama/models"), str(public / "home")
+    outcome = converge(lambda: gather(path, home, user), lambda store: plan(store, user), lambda store, steps: apply(store, user, steps),
+                       False)
+    assert [step.action for step in outcome.steps] == ["create"]
+    assert (public / "home/.ollama").owner() == "daemon"
 
 
 @pytest.mark.usefixtures("as_ourselves")

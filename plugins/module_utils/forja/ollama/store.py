@@ -122,7 +122,7 @@ def apply(store: Store, user: Account, steps: List[Step]) -> None:
     for step in steps:
         try:
             for path in step.paths:
-                _do(step.action, path, user, step.paths == tuple(store.parts))
+                _do(step.action, path, user, store.home, step.paths == tuple(store.parts))
         except OSError as error:
             raise ForjaError(f"Could not {step.text}: {error.strerror} ({store.mount.kind}, mounted on {store.mount.point}). Let the file "
                              "system allow it, or choose a folder on another one.") from error
@@ -167,9 +167,9 @@ def apply_purge(steps: List[Step]) -> None:
                 shutil.rmtree(path)
 
 
-def _do(action: str, path: str, user: Account, whole: bool) -> None:
+def _do(action: str, path: str, user: Account, home: str, whole: bool) -> None:
     if action == "create":
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        _make_parents(os.path.dirname(path), user, home)
         os.mkdir(path, MODE)
     if action in ("create", "give"):
         os.chown(path, user.uid, user.gid)
@@ -179,3 +179,13 @@ def _do(action: str, path: str, user: Account, whole: bool) -> None:
         for folder, folders, names in os.walk(path) if whole else ():
             for name in folders + names:
                 os.lchown(f"{folder}/{name}", user.uid, user.gid)
+
+
+def _make_parents(folder: str, user: Account, home: str) -> None:
+    """Create the folders on the way; those in the user's home belong to the user."""
+    if os.path.isdir(folder):
+        return
+    _make_parents(os.path.dirname(folder), user, home)
+    os.mkdir(folder, 0o755)
+    if f"{folder}/".startswith(home + "/"):
+        os.chown(folder, user.uid, user.gid)
