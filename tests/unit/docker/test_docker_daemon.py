@@ -17,7 +17,7 @@ from plugins.module_utils.forja.docker import engine as docker_engine
 from plugins.module_utils.forja.docker.config import Config, drain, fill, mask, merge, parse, prune, render, same
 from plugins.module_utils.forja.docker.engine import PREVIOUS, Engine, Unit, inspect, validate, write_and_restart
 from plugins.module_utils.forja.docker.flags import endpoints, environment, expand, parse_flags, refuse_conflicts, socket_of
-from plugins.module_utils.forja.docker.settings import Request, data_root, effective, plan, refuse_log_options
+from plugins.module_utils.forja.docker.settings import Request, data_root, effective, plan, refuse_log_options, refuse_moved_data
 from plugins.module_utils.forja.host import atomic as atomic_file
 from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.run import Result
@@ -269,6 +269,20 @@ def test_log_options_of_another_driver_are_refused(config: Config, words: list[s
 ])
 def test_the_folder_of_the_data(config: Config, settings: Config, words: list[str], folder: str) -> None:
     assert data_root(config, Request(settings), parse_flags(words)) == folder
+
+
+@pytest.mark.parametrize(("running", "live_restore", "settings", "refused"), [
+    (2, True, {"data-root": "/data"}, True), (0, True, {"data-root": "/data"}, False), (2, False, {"data-root": "/data"}, False),
+    (2, True, {"data-root": "/var/lib/docker"}, False), (2, True, {"debug": True}, False),
+])
+def test_data_is_not_moved_away_from_running_containers(running: int, live_restore: bool, settings: Config, refused: bool) -> None:
+    request, info = Request(settings), {"ContainersRunning": running, "LiveRestoreEnabled": live_restore}
+    todo = plan({}, request, {}, PATH)
+    if not refused:
+        refuse_moved_data(todo, request, {}, info)
+        return
+    with pytest.raises(ForjaError, match="from /var/lib/docker to /data while 2 containers run"):
+        refuse_moved_data(todo, request, {}, info)
 
 
 def test_a_running_engine_says_what_is_effective() -> None:

@@ -11,7 +11,7 @@ from ..host.run import Run
 from .config import Config, parse, render
 from .engine import PREVIOUS, UNIT, Ask, Engine, Unit, inspect, validate, write_and_restart
 from .flags import refuse_conflicts, socket_of
-from .settings import Plan, Request, in_swarm, plan, refuse_log_options
+from .settings import Plan, Request, in_swarm, plan, refuse_log_options, refuse_moved_data
 
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 
@@ -61,6 +61,7 @@ class Daemon:
         refuse_conflicts(todo.after, flags, self.path)
         if self.request.state == "present":
             refuse_log_options(todo.after, flags, self.path)
+            refuse_moved_data(todo, self.request, flags, state.info)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".json") as draft:
             draft.write(render(todo.after))
             draft.flush()

@@ -123,6 +123,18 @@ def data_root(config: Config, request: Request, flags: Flags) -> str:
     return next((str(place) for place in places if place), "/var/lib/docker")
 
 
+def refuse_moved_data(todo: Plan, request: Request, flags: Flags, info: Dict[str, Any]) -> None:
+    """Raise where data-root changes under containers that outlive the restart: neither engine would manage them any more."""
+    unnamed = Request({}, {}, request.state)
+    old, new = data_root(todo.before, unnamed, flags), data_root(todo.after, unnamed, flags)
+    running = info.get("ContainersRunning", 0)
+    if old != new and running and info.get("LiveRestoreEnabled"):
+        raise ForjaError(
+            f"data-root changes from {old} to {new} while {running} containers run. They would keep running with no engine to manage "
+            "them. Stop them (docker stop $(docker ps --quiet)), then run again. Nothing was changed."
+        )
+
+
 def effective(info: Dict[str, Any]) -> Dict[str, Any]:
     """Return what a running engine says of itself (GET /info); empty where it does not answer."""
     if not info:
