@@ -7,6 +7,7 @@ Ansible is used as a library here, on the controller alone; no host is asked, un
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 
 from plugins.action.role_arguments import Values, read_spec
@@ -64,8 +65,17 @@ def overrides(role: str, roles: Path = ROLES) -> dict[str, Any]:
     """Return what a persona sets for its blocks: the public variables in `vars` of its tasks."""
     found: dict[str, Any] = {}
     for task in _tasks_of(role, roles):
-        found |= {name: value for name, value in (task.get("vars") or {}).items() if not name.startswith("_")}
+        found |= {name: _public(value) for name, value in (task.get("vars") or {}).items() if not name.startswith("_")}
     return found
+
+
+def _public(value: Any) -> Any:
+    """Return a value with `__desk.host`, which a role registers while it runs, as the variable `desk_host` that it comes from."""
+    if isinstance(value, str):
+        return trust_as_template(re.sub(r"\b__([a-z][a-z0-9_]*)\.([a-z]\w*)", r"\1_\2", value))
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    return {key: _public(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class Wanted(Mapping[str, Any]):

@@ -14,7 +14,7 @@ FILES = {
     "desk/tasks/main.yml": """
 - import_role: {name: engine}
 - name: Together
-  vars: {models_host: "{{ desk_host }}", __desk_inner: 1}
+  vars: {models_host: "{{ __desk.host }}", __desk_inner: 1}
   block:
     - {ansible.builtin.include_role: {name: models}, when: desk_models}
 """,
