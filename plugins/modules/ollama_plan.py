@@ -128,6 +128,10 @@ command:
   returned: success
   type: str
   sample: /opt/forja/ollama/0.32.7/bin/ollama
+profile:
+  description: Whether logins get the address of the service from a file of this role, C(/etc/profile.d/forja-ollama.sh).
+  returned: success
+  type: bool
 leftovers:
   description: Folders that upstream's install script has left and that nothing uses once the release of this role runs.
   returned: success
@@ -161,6 +165,7 @@ from ..module_utils.forja.systemd.effective import unit_files
 from ..module_utils.forja.systemd.paths import place
 
 COMMAND = "/usr/local/bin/ollama"
+PROFILE = "/etc/profile.d/forja-ollama.sh"
 LEFTOVERS = ("/usr/local/lib/ollama",)
 
 
@@ -229,6 +234,7 @@ def main() -> None:
         url=service.endpoint.url, open=service.endpoint.open, models_dir=service.models_dir, user=service.user, groups=groups,
         account=missing(account(ollama.USER), groups), unit=ollama.unit_paths(service), environment=service.environment,
         overrides=service.overrides, command=HostFiles().link(COMMAND) or "",
+        profile=os.path.exists(PROFILE),
         leftovers=[path for path in LEFTOVERS if os.path.isdir(path) and not os.path.islink(path)])
 
 
