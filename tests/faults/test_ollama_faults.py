@@ -82,6 +82,7 @@ def test_wrong_checksum(lab: Lab) -> None:
     assert OLD in lab.answers()
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("no_mirror")
 def test_mirror_down(lab: Lab) -> None:
     assert "mirror.forja.test" in lab.fails(lab.role("ollama", ollama_version=NEW))
@@ -177,6 +178,7 @@ def test_rules_that_another_program_flushed_come_back(lab: Lab) -> None:
     assert started(lab) == before, "rules need no restart"
 
 
+@pytest.mark.deep
 def test_interrupted_restart_is_made_up_for(lab: Lab) -> None:
     """Settings that were written but never came into force, because the run was killed before the restart."""
     lab.on(f"sed -i 's/^.Service.$/[Service]\\nEnvironment=OLLAMA_KEEP_ALIVE=1h/' {UNIT}.d/forja.conf && systemctl daemon-reload")
@@ -192,13 +194,15 @@ def changed_tasks(output: str) -> list[str]:
     return re.findall(r"^TASK \[ollama : (.+?)\] \**\n(?:(?!TASK|PLAY).*\n)*?changed:", output, re.M)
 
 
+@pytest.mark.deep
 def test_absent_leaves_the_models_to_the_next_user(lab: Lab) -> None:
     """Another user takes the freed uid in between; a check on the bare host predicts the run, task by task."""
     lab.passes(lab.role("ollama", ollama_host="0.0.0.0:11500"))
     output = lab.passes(lab.role("ollama", ollama_state="absent"))
     assert "its models stay in /usr/share/ollama/.ollama/models" in output
     left = lab.on(f"ls -d {RELEASES} /usr/local/bin/ollama {UNIT}* /etc/ollama-fence.nft /etc/systemd/system/nftables.service.d "
-                  "/etc/profile.d/forja-ollama.sh 2>/dev/null; getent passwd ollama; getent group ollama; nft list tables | grep forja", check=False)
+                  "/etc/profile.d/forja-ollama.sh 2>/dev/null; getent passwd ollama; getent group ollama; "
+                  "nft list tables | grep forja", check=False)
     assert left == ""
     assert "changed=0" in lab.passes(lab.role("ollama", ollama_state="absent"))
     lab.on("useradd --system --uid $(stat -c %u /usr/share/ollama/.ollama/models) stranger; groupadd --system ollama")
