@@ -16,7 +16,10 @@ description:
   - Unlike mig-parted, it takes a profile that the card does not have, a filter that matches nothing, and an unknown key for errors.
 attributes:
   check_mode:
-    description: Predicts the plan; makes no call that changes anything.
+    description:
+      - Predicts the plan; makes no call that changes anything.
+      - Where NVML cannot be asked yet, because the driver or its Python binding is still missing, only the form of O(config) is
+        checked, and RV(obstacle) says so.
     support: full
   diff_mode:
     description: The diff draws the slots of the GPUs that change.
@@ -120,6 +123,10 @@ nvml_calls:
   description: How many calls of NVML it took.
   type: int
   returned: success
+obstacle:
+  description: Why nothing could be planned; empty where it could.
+  type: str
+  returned: in check mode
 blockers:
   description: Who uses what would go, each with C(gpu), C(gpu_instance), C(pid), C(name), C(command), C(unit), C(container).
   type: list
@@ -131,6 +138,7 @@ restored:
   returned: when the change failed
 """
 
+import contextlib
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
@@ -139,12 +147,19 @@ from ansible.module_utils.common.respawn import has_respawned, respawn_module
 from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
 from ..module_utils.forja.mig.apply import BusyError, ChangeError
+from ..module_utils.forja.mig.config.document import MissingYamlError
 from ..module_utils.forja.mig.config.export import exported
+from ..module_utils.forja.mig.config.selection import load
 from ..module_utils.forja.mig.journal import Journal
 from ..module_utils.forja.mig.node import Node, pictures
 from ..module_utils.forja.mig.nvml.gateway import Gateway
 from ..module_utils.forja.mig.nvml.reset import run
+from ..module_utils.forja.mig.nvml.session import GatewayError
 from ..module_utils.forja.nvml.access import binding
+
+
+class UnreachableError(ForjaError):
+    """Raised when NVML cannot be asked."""
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -179,7 +194,7 @@ def partition(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
         "reboot_reasons": list(outcome.reboot),
     }
     if module.check_mode:
-        result["blockers"] = blockers
+        result.update(blockers=blockers, obstacle="")
     else:
         result["after"] = exported(gateway.gpus(), "current") if outcome.changed else result["before"]
     if module._diff:
@@ -189,14 +204,39 @@ def partition(module: AnsibleModule, gateway: Gateway) -> Dict[str, Any]:
     return result
 
 
-def main() -> None:
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+def connected() -> Gateway:
+    """Start a session with NVML, if need be in another Python of the host. Raises UnreachableError."""
     pynvml = binding(HostFiles("/"), has_respawned, respawn_module)
     if pynvml is None:
-        module.fail_json(msg="No Python of this host has pynvml. Install python3-pynvml, or use the role mig, which does.")
+        raise UnreachableError("No Python of this host has pynvml; install python3-pynvml, or use the role mig, which does")
+    gateway = Gateway(pynvml)
     try:
-        with Gateway(pynvml) as gateway:
-            result = partition(module, gateway)
+        return gateway.__enter__()
+    except GatewayError as error:
+        raise UnreachableError(str(error)) from error
+
+
+def unplanned(params: Dict[str, Any], obstacle: str) -> Dict[str, Any]:
+    """Predict a run on a host whose driver is still missing. Without a driver there is no MIG to disable."""
+    with contextlib.suppress(MissingYamlError):
+        load(params["config"] or {})
+    steps = [] if params["selected"] == "all-disabled" and not params["config"] else ["partition the GPUs"]
+    return {"changed": bool(steps), "steps": steps, "plan": [], "blockers": [], "reboot_required": False, "reboot_reasons": [],
+            "obstacle": obstacle}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                gateway = connected()
+                stack.push(gateway)
+                result = partition(module, gateway)
+            except UnreachableError as error:
+                if not module.check_mode:
+                    raise
+                result = unplanned(module.params, str(error))
     except BusyError as error:
         module.fail_json(msg=str(error), blockers=error.blockers)
     except ChangeError as error:

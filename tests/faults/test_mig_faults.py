@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """MIG on two hosts of the lab, two A100 (Debian 12) and eight H100 (Debian 13): from bare to partitioned, kept over restarts, and away.
 
-The GPUs are simulated, and so are the programs that use them: units with true names that run `sleep` and say to the simulated driver that
-they hold a GPU. The tests build on each other, in the order of this file.
+The GPUs are simulated, and so are the programs that use them: units with true names that run `sleep` and tell the simulated driver
+that they hold a GPU. Each test can run alone: fixtures bring its host to the same state, by a run of the role only where it is not in it.
 """
 
 import json
@@ -117,6 +117,14 @@ class Gpus(Lab):
         """Start a client anew, holding a GPU (`0`) or an instance (`0 --instance 5`)."""
         self.on(f"echo '{what}' > /run/{client}.holds; systemctl restart {client}")
 
+    def is_balanced(self) -> bool:
+        """Whether the host is as the role leaves it with BALANCED, kept over reboots, and no change is under way."""
+        wanted = sorted(profile for profile, count in BALANCED.items() for _ in range(count))
+        kept = self.on("systemctl is-active forja-mig; cat /etc/forja/mig.yaml; ls /var/lib/forja/mig/journal.json "
+                       f"{NOTE} /etc/systemd/system/nvidia-mig-manager.service", check=False)
+        return kept == "active\n" + json.dumps(only(BALANCED), indent=4, sort_keys=True) and all(
+            sorted(one["profile"] for one in gpu["instances"]) == wanted for gpu in self.show())
+
     def restart(self) -> None:
         """As after a power cut that everything survives but memory."""
         subprocess.run(["docker", "restart", "--time", "0", f"forja-{LAB}-{self.name}"], check=True, capture_output=True)
@@ -141,20 +149,34 @@ def ampere(gpus: Gpus) -> Gpus:
 
 
 @pytest.fixture
-def clients(ampere: Gpus) -> Iterator[Gpus]:
-    """The pair of A100 with clients: slurmd counts them, Ollama holds what is at slot 2 of the first, ComfyUI its 3g."""
+def balanced(ampere: Gpus) -> Gpus:
+    """The pair of A100, each with two small instances, a middle and a large one."""
+    ampere.on("nvml-sim faults clear")
+    if not ampere.is_balanced():
+        ampere.run(config=only(BALANCED))
+        assert ampere.is_balanced()
+    return ampere
+
+
+@pytest.fixture
+def clients(balanced: Gpus) -> Iterator[Gpus]:
+    """It with clients: slurmd counts the GPUs, Ollama holds what is at slot 2 of the first, ComfyUI its 3g."""
+    host = balanced
     units = {name: CLIENT.format(name=name) for name in ("slurmd", "ollama", "comfyui")} | {"nvidia-cdi-refresh": REFRESH}
     for name, text in units.items():
-        ampere.on(f"cat > /etc/systemd/system/{name}.service <<'END'\n{text}END")
-    ampere.on(f"cat > /usr/local/bin/gpu-client <<'END'\n{HOLDER}END\nchmod +x /usr/local/bin/gpu-client; systemctl daemon-reload")
-    ampere.on("systemctl enable --now slurmd ollama comfyui 2>/dev/null")
-    ampere.holds("ollama", f"0 --instance {ampere.instance_at(0, 2)}")
-    ampere.holds("comfyui", f"0 --instance {ampere.instance(0, '3g.40gb')}")
-    ampere.log()
-    yield ampere
-    ampere.on("nvml-sim faults clear; systemctl stop stranger 2>/dev/null; rm -f /run/*.holds; true")
-    assert ampere.on("systemctl is-active slurmd ollama comfyui").split() == ["active"] * 3, "a client was left stopped"
-    assert ampere.on(f"ls {NOTE}", check=False) == ""
+        host.on(f"cat > /etc/systemd/system/{name}.service <<'END'\n{text}END")
+    host.on(f"cat > /usr/local/bin/gpu-client <<'END'\n{HOLDER}END\nchmod +x /usr/local/bin/gpu-client; systemctl daemon-reload")
+    host.on("systemctl enable --now slurmd ollama comfyui 2>/dev/null")
+    host.holds("ollama", f"0 --instance {host.instance_at(0, 2)}")
+    host.holds("comfyui", f"0 --instance {host.instance(0, '3g.40gb')}")
+    host.log()
+    yield host
+    host.on("nvml-sim faults clear; systemctl stop stranger 2>/dev/null; rm -f /run/*.holds; true")
+    host.on("pid=$(cat /run/train.pid 2>/dev/null) && nvml-sim process remove 1 $pid; kill $pid; rm -f /run/train.pid", check=False)
+    left = host.on("systemctl is-active slurmd ollama comfyui", check=False).split(), host.on(f"ls {NOTE}", check=False)
+    host.on("systemctl disable --now slurmd ollama comfyui 2>/dev/null; cd /etc/systemd/system; rm -f /usr/local/bin/gpu-client"
+            " slurmd.service ollama.service comfyui.service nvidia-cdi-refresh.service; systemctl daemon-reload", check=False)
+    assert left == (["active"] * 3, ""), "a client was left stopped"
 
 
 def only(devices: dict[str, int]) -> dict[str, Any]:
@@ -163,9 +185,10 @@ def only(devices: dict[str, int]) -> dict[str, Any]:
     return {"version": "v1", "mig-configs": {"lab": entries}}
 
 
-def test_from_bare_hosts(gpus: Gpus) -> None:
+@pytest.mark.deep
+def test_from_bare_hosts_and_back(gpus: Gpus) -> None:
     if any(gpus.of(host).uuids() for host in HOSTS):
-        gpus.run(state="absent")  # an earlier run of these tests ended early
+        gpus.run(state="absent")  # an earlier test has left its layout
     predicted = gpus.run(check=True, selected="all-balanced")
     assert set(predicted) == set(HOSTS)
     assert gpus.run(selected="all-balanced") == predicted, "the check predicted another number of changes"
@@ -175,6 +198,11 @@ def test_from_bare_hosts(gpus: Gpus) -> None:
     assert set(gpus.run(selected="all-balanced").values()) == {0}
     for host in HOSTS:
         assert json.loads(gpus.of(host).on("nvml-sim calls"))["changing"] == 0
+    gpus.witness()
+    predicted = gpus.run(check=True, state="absent")
+    assert gpus.run(state="absent") == predicted
+    assert min(predicted.values()) > 0
+    assert set(gpus.run(state="absent").values()) == {0}
     gpus.witness()
 
 
@@ -194,9 +222,6 @@ def test_neighbours_live_on_and_clients_wait(clients: Gpus) -> None:
     assert clients.on("cat /run/comfyui.pid") == comfyui
     assert clients.on("kill -0 $(cat /run/train.pid) && echo alive") == "alive"
     clients.witness()
-    clients.on("nvml-sim process remove 1 $(cat /run/train.pid); kill $(cat /run/train.pid)")
-    clients.on("rm /run/ollama.holds; systemctl restart ollama")
-    assert clients.run(config=only(BALANCED))[AMPERE] > 0
 
 
 def test_a_stranger_is_named_and_nothing_is_stopped(clients: Gpus) -> None:
@@ -217,6 +242,7 @@ def test_a_stranger_is_named_and_nothing_is_stopped(clients: Gpus) -> None:
     ({"config": only({"3g.40gb": 3})}, "3g.40gb"),
     ({}, "a label is needed"),
 ])
+@pytest.mark.deep
 def test_what_cannot_be_fails_before_anything_is_touched(clients: Gpus, wish: dict[str, Any], said: str) -> None:
     clients.on("nvml-sim calls --reset >/dev/null")
     assert said in clients.fails(clients.start_run(**wish))
@@ -233,6 +259,7 @@ def test_a_change_that_fails_is_put_back_and_clients_start(clients: Gpus) -> Non
     assert clients.log() == ["stop slurmd", "stop ollama", "cdi", "start ollama", "start slurmd"]
 
 
+@pytest.mark.deep
 def test_a_module_that_is_killed_alone(clients: Gpus) -> None:
     """The run goes on to its end and starts the clients; the next one finishes."""
     before = clients.uuids()
@@ -247,7 +274,7 @@ def test_a_module_that_is_killed_alone(clients: Gpus) -> None:
 
 @pytest.mark.parametrize(("moment", "goal"), [
     ("a destroyed instance", {"1g.10gb": 4, "3g.40gb": 1}),
-    ("the start of the clients", BALANCED),
+    pytest.param("the start of the clients", {"1g.10gb": 4, "3g.40gb": 1}, marks=pytest.mark.deep),
 ])
 def test_a_killed_run_is_finished_by_the_next(clients: Gpus, moment: str, goal: dict[str, int]) -> None:
     wish: dict[str, Any] = {"config": only(goal)}
@@ -270,6 +297,7 @@ def test_a_killed_run_is_finished_by_the_next(clients: Gpus, moment: str, goal: 
     assert clients.on("systemctl is-active slurmd ollama").split() == ["active", "active"]
 
 
+@pytest.mark.deep
 def test_what_a_killed_run_stopped_starts_even_if_the_next_can_make_no_plan(clients: Gpus) -> None:
     clients.on("nvml-sim fault nvmlDeviceCreateGpuInstance* 1 delay=5000")
     run = clients.start_run(config=only({"1g.10gb": 4, "3g.40gb": 1}))
@@ -278,15 +306,16 @@ def test_what_a_killed_run_stopped_starts_even_if_the_next_can_make_no_plan(clie
     assert clients.on("systemctl is-active slurmd ollama", check=False).split() == ["inactive", "inactive"]
     assert "3g.40gb" in clients.fails(clients.start_run(config=only({"3g.40gb": 3})))
     assert clients.on("systemctl is-active slurmd ollama").split() == ["active", "active"]
-    clients.run(config=only(BALANCED))
-    clients.witness()
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("clients")
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_restart_makes_the_layout_again_before_the_clients(gpus: Gpus, name: str) -> None:
     """A100 keep the mode, H100 nothing."""
     host = gpus.of(name)
+    if not host.uuids():
+        host.run(selected="all-balanced")
     before = host.uuids()
     host.restart()
     assert host.uuids() == before
@@ -297,6 +326,7 @@ def test_a_restart_makes_the_layout_again_before_the_clients(gpus: Gpus, name: s
         assert 0 < done <= int(host.on(asked.format("ExecMainStartTimestampMonotonic", "ollama")))
 
 
+@pytest.mark.deep
 def test_nvidias_own_service_does_not_undo_the_layout_at_boot(clients: Gpus) -> None:
     """It comes after the role, and has its boot again when ours is disabled."""
     clients.on(f"cat > /etc/systemd/system/nvidia-mig-manager.service <<'END'\n{MIG_MANAGER}END\n"
@@ -312,6 +342,7 @@ def test_nvidias_own_service_does_not_undo_the_layout_at_boot(clients: Gpus) -> 
     clients.witness()
 
 
+@pytest.mark.deep
 def test_a_broken_configuration_is_a_failed_unit_and_no_hang(clients: Gpus) -> None:
     clients.on("echo '{\"version\": \"v1\", \"mig-configs\": {\"lab\": 7}}' > /etc/forja/mig.yaml")
     clients.restart()
@@ -322,31 +353,29 @@ def test_a_broken_configuration_is_a_failed_unit_and_no_hang(clients: Gpus) -> N
     assert clients.on("systemctl is-active forja-mig") == "active"
 
 
-def test_a_mode_that_only_a_reboot_changes(gpus: Gpus) -> None:
-    """So it is for an A100 in a virtual machine; whether to reboot is forja_reboot's."""
-    host = gpus.of(AMPERE)
+@pytest.fixture
+def passed_through(balanced: Gpus) -> Iterator[Gpus]:
+    """The Debian 12 host as a virtual machine with one A100, which only its hypervisor can reset."""
     machine = {"gpus": [{"model": "a100-80gb", "passthrough": True}]}
-    host.on("systemctl disable --now slurmd ollama comfyui 2>/dev/null", check=False)
-    host.on(f"echo '{json.dumps(machine)}' > /root/machine.json; nvml-sim boot /root/machine.json")
-    told = " ".join(host.passes(host.start_run(selected="all-balanced")).split())
-    assert "A reboot is required: MIG mode of GPU 0" in told
-    assert "reboot required: MIG mode of GPU 0" in told[told.index("PLAY RECAP") :]
+    dropin = "/etc/systemd/system/lab-nvml.service.d/passed-through.conf"
+    balanced.on(f"echo '{json.dumps(machine)}' > /root/machine.json; nvml-sim boot /root/machine.json; mkdir -p $(dirname {dropin})\n"
+                "sed 's|$(cat /srv/machine/nvml-simulator)|/root/machine.json|' /usr/local/lib/forja-nvml/on-boot > /root/on-boot\n"
+                f"chmod +x /root/on-boot; printf '[Service]\\nExecStart=\\nExecStart=/root/on-boot\\n' > {dropin}; systemctl daemon-reload")
+    yield balanced
+    balanced.on(f"rm {dropin}; systemctl daemon-reload; nvml-sim boot a100-pcie-pair")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("reset", ["never", "allowed"])
+def test_a_mode_that_only_a_reboot_changes(passed_through: Gpus, reset: str) -> None:
+    """Whether to reboot is forja_reboot's."""
+    host = passed_through
+    told = " ".join(host.passes(host.start_run(selected="all-balanced", reset=reset)).split())
+    only_with = "a reset of the GPU or a reboot" if reset == "never" else "a reboot: Resetting"
+    assert re.search(rf"MIG mode of GPU 0 \(\S+\) changes only with {only_with}", told[told.index("PLAY RECAP") :]), told
     assert host.uuids() == {}
-    # The handler fails unless the boot has made the layout.
-    rebooting = host.role("mig", mig_selected="all-balanced", forja_reboot="if_required")
-    assert "Mig - see whether the boot made the layout" in host.passes(rebooting)
+    told = host.passes(host.role(["mig", "reboot"], mig_selected="all-balanced", mig_reset=reset, forja_reboot="if_required"))
+    assert "all-balanced: 4 devices on 1 GPU" in told
     assert host.profiles(0) == sorted(["1g.10gb", "1g.10gb", "2g.20gb", "3g.40gb"])
-    assert host.run(selected="all-balanced") == {AMPERE: 0}
-    host.on("nvml-sim boot a100-pcie-pair")
-    host.restart()
-    assert len(host.uuids()) == 8
-
-
-def test_away_again(gpus: Gpus, ampere: Gpus) -> None:
-    ampere.on("systemctl disable --now slurmd ollama comfyui 2>/dev/null; cd /etc/systemd/system; rm -f /usr/local/bin/gpu-client"
-              " slurmd.service ollama.service comfyui.service nvidia-cdi-refresh.service; systemctl daemon-reload", check=False)
-    predicted = gpus.run(check=True, state="absent")
-    assert gpus.run(state="absent") == predicted
-    assert min(predicted.values()) > 0
-    assert set(gpus.run(state="absent").values()) == {0}
-    gpus.witness()
+    assert host.on("systemctl is-active forja-mig") == "active"
+    assert host.run(selected="all-balanced", reset=reset) == {AMPERE: 0}

@@ -12,8 +12,6 @@ from tests.house.tree import PERSONAS, REPO, ROLES, argument, flatten, load, tas
 
 CHAPTERS = {"validate", "install", "configure", "service", "report", "remove"}
 BESIDE_THEM = 2  # topic files that a role may have without a folder for them
-# Roles that are still cut the old way. It only ever gets shorter: take a role off once it follows the rules of this page.
-OLD = {"mig"}
 # gpu_facts reports whenever it looks, also in check mode and before a platform is refused.
 REPORTED_BY_MODULE = {"gpu_detect"}
 BLOCKS = [role for role in ROLES if role not in PERSONAS]
@@ -52,14 +50,9 @@ def faults(role: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("role", [role for role in BLOCKS if role not in OLD])
+@pytest.mark.parametrize("role", BLOCKS)
 def test_role_has_the_usual_chapters(role: str) -> None:
     assert not faults(role), f"{role}: {'; '.join(faults(role))}."
-
-
-@pytest.mark.parametrize("role", sorted(OLD & set(ROLES)))
-def test_role_of_the_old_cut_is_still_one(role: str) -> None:
-    assert faults(role), f"{role} follows the rules now; take it off OLD in tests/house/test_chapters.py."
 
 
 def test_roles_leave_prediction_to_modules(capsys: pytest.CaptureFixture[str]) -> None:

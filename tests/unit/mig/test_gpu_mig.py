@@ -40,6 +40,7 @@ def test_check_mode_foretells_the_run(boot: Boot, run: Any) -> None:
     assert foretold["diff"] == done["diff"]
     assert again["diff"] == {"before": "", "after": ""}
     assert foretold["blockers"] == []
+    assert foretold["obstacle"] == ""
     assert "after" not in foretold
 
 
@@ -118,3 +119,36 @@ def test_no_driver(boot: Boot, run: Any, tmp_path: Path, monkeypatch: pytest.Mon
     told = run(selected="all-balanced")
     assert told["failed"] is True
     assert "NVML does not start" in told["msg"]
+
+
+@pytest.mark.parametrize(("arguments", "steps"), [
+    ({"selected": "all-balanced"}, ["partition the GPUs"]),
+    ({"config": SEVEN}, ["partition the GPUs"]),
+    ({"config": "version: v1"}, ["partition the GPUs"]),
+    ({"selected": "all-disabled"}, []),
+])
+def test_check_mode_before_the_driver_is_there(
+    boot: Boot, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], steps: list[str]
+) -> None:
+    """A persona validates its blocks, and a check predicts a whole host, while the driver is still to be installed."""
+    boot(A100).machine.enter()
+    monkeypatch.setenv("FORJA_NVML_STATE", str(tmp_path / "none"))
+    foretold = run(**arguments, _ansible_check_mode=True)
+    assert (foretold["changed"], foretold["steps"], foretold["blockers"]) == (bool(steps), steps, [])
+    assert "NVML does not start" in foretold["obstacle"]
+
+
+def test_check_mode_before_the_driver_is_there_reads_the_form(
+    boot: Boot, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot(A100).machine.enter()
+    monkeypatch.setenv("FORJA_NVML_STATE", str(tmp_path / "none"))
+    told = run(config={"version": "v2"}, _ansible_check_mode=True)
+    assert told["failed"] is True
+    assert "Missing `version: v1`" in told["msg"]
+
+
+def test_check_mode_without_any_binding(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_mig, "binding", lambda *_arguments: None)
+    assert "No Python of this host has pynvml" in run(selected="all-balanced", _ansible_check_mode=True)["obstacle"]
+    assert "No Python of this host has pynvml" in run(selected="all-balanced")["msg"]

@@ -18,6 +18,10 @@ class ConfigError(ForjaError):
     """Raised for a configuration that is not valid; the message names the label and the entry, what is wrong and what to do."""
 
 
+class MissingYamlError(ConfigError):
+    """Raised when a configuration is YAML and this Python has no PyYAML."""
+
+
 def parse(text: str) -> Any:
     """Parse a text. One that begins with { is read as JSON first, which needs no PyYAML. Raises ConfigError."""
     _check_size(text)
@@ -85,7 +89,7 @@ def _yaml(text: str, before: str = "") -> Any:
     try:
         import yaml
     except ImportError:
-        raise ConfigError(before + "To read YAML, install python3-yaml; a configuration in JSON needs nothing.") from None
+        raise MissingYamlError(before + "To read YAML, install python3-yaml; a configuration in JSON needs nothing.") from None
     loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"construct_mapping": _mapping})
     # As mig-parted's YAML library reads: y and n are true and false; a date is a string, and so is anything with colons, such as the PCI
     # address 0000:00:04.0, which YAML 1.1 takes for the number 4 to the base of 60.
