@@ -12,8 +12,6 @@ from plugins.action.role_arguments import arguments, misspelt
 from tests.house.test_roles import expressions, variables
 from tests.house.tree import LOOKED, PROJECT_WIDE, REPO, REPORTS, ROLES, argument, each_role, flatten, load, public, spec_of, tasks_of
 
-# Roles that still read their public variables. Nobody is added here; whoever converts a role takes it out.
-UNCONVERTED = {"mig"}
 # Keys of every registered result, and what Jinja finds on a dictionary before it looks at the keys.
 TAKEN = {"changed", "failed", "msg", "skipped", "warnings", "deprecations", "exception", "invocation", "results", "diff", "rc",
          "stdout", "stderr", "ansible_facts", "ansible_stats", *(name for name in dir(dict) if not name.startswith("_"))}
@@ -42,8 +40,6 @@ def read(role: str, name: str, value: Any) -> Any:
 @each_role
 def test_role_begins_with_its_arguments(role: str) -> None:
     first = (list(flatten(load(REPO / f"roles/{role}/tasks/validate.yml"))) or [{}])[0]
-    if not readers(role) and role in UNCONVERTED:
-        pytest.skip(f"{role} still reads its public variables")
     assert len(readers(role)) == 1, f"{role}: exactly one task calls role_arguments, the first of tasks/validate.yml."
     assert "role_arguments" in first, f"{role}: the first task of tasks/validate.yml must be role_arguments."
     assert first.get("register") == f"__{role}", f"{role}: register the result of role_arguments as __{role}."
@@ -53,8 +49,6 @@ def test_role_begins_with_its_arguments(role: str) -> None:
 @each_role
 def test_role_reads_public_variables_in_its_defaults_alone(role: str) -> None:
     """Only `__<role>.x` has the type that the spec says; an inventory or -e may give `<role>_x` as a string."""
-    if not readers(role) and role in UNCONVERTED:
-        pytest.skip(f"{role} still reads its public variables")
     known = set().union(*(public(other) for other in ROLES)) - PROJECT_WIDE
     for path in sorted(path for path in REPO.glob(f"roles/{role}/**/*") if path.is_file()):
         place = path.relative_to(REPO / "roles" / role).parts[0]

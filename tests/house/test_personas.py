@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.house.test_arguments import UNCONVERTED
 from tests.house.tree import PERSONAS, REPO, SCENARIOS, argument, each_persona, flatten, load, roles_included
 
 
@@ -100,9 +99,8 @@ def test_persona_validates_every_block_that_it_applies(persona: str) -> None:
     parts = {chapter: [(arguments["name"], task.get("vars"), task.get("when")) for task, arguments in imports_of(persona, chapter)]
              for chapter in ("validate", "apply")}
     validated = [part for part in parts["validate"] if part[0] != "gpu_detect"]
-    applied = [part for part in parts["apply"] if part[0] not in UNCONVERTED]
-    assert [part for part in validated if part[0] not in UNCONVERTED] == applied, f"{persona}: validate.yml and apply.yml differ."
+    assert validated == parts["apply"], f"{persona}: validate.yml and apply.yml differ."
     for chapter in parts:
         for task, arguments in imports_of(persona, chapter):
-            if arguments["name"] not in UNCONVERTED | {"gpu_detect"}:
+            if arguments["name"] != "gpu_detect":
                 assert arguments.get("tasks_from") == chapter, f"{persona}: `{task['name']}` needs tasks_from: {chapter}."
