@@ -68,6 +68,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+survives:
+  description: Whether the drop-ins of C(nftables.service), which flushes all tables, load the file again each time.
+  returned: success
+  type: bool
 path:
   description: The file of the rules.
   returned: success
@@ -97,6 +101,7 @@ from ..module_utils.forja.host.converge import converge
 from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.files import HostFiles
 from ..module_utils.forja.host.run import module_run
+from ..module_utils.forja.systemd.paths import place
 
 
 def argument_spec() -> Dict[str, Any]:
@@ -126,6 +131,7 @@ def main() -> None:
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=outcome.changed, path=host.path, steps=[step.text for step in outcome.steps], problems=other,
+                     survives=fence_apply.survives(place("system", "/", 0, 0, "/root"), host.path),
                      diff=fence_apply.diff(outcome.before, fence, params["state"]))
 
 

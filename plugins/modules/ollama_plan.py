@@ -114,6 +114,11 @@ account:
   returned: success
   type: list
   elements: str
+store:
+  description: What the folder of the models needs, as the module M(forja.gpu.ollama_store) says it; empty if nothing.
+  returned: success
+  type: list
+  elements: str
 unit:
   description: Values for the unit, quoted for it. V(writable) for C(ReadWritePaths), V(mounts) for C(RequiresMountsFor), V(protect_home)
     for C(ProtectHome).
@@ -210,7 +215,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     params = module.params
     wanted = ollama.Wanted(params["host"], params["models_dir"], params["environment"], params["models"])
-    present = params["state"] == "present"
+    present, needed = params["state"] == "present", []
     try:
         if present:
             ollama.check(wanted)
@@ -225,14 +230,15 @@ def main() -> None:
             real = os.path.realpath(service.models_dir)
             ollama.refuse_settings(service, unit_files(where, ollama.UNIT, ollama.written(wanted, real)))
             ollama.refuse_strangers(service, listeners(HostFiles(), service.endpoint.port))
-            store.plan(store.gather(service.models_dir, ollama.HOME, user), user)
+            needed = store.plan(store.gather(service.models_dir, ollama.HOME, user), user)
     except (ForjaError, OSError) as error:
         module.fail_json(msg=f"{error} Nothing was changed.")
     groups = [name for name in ("render", "video") if exists("group", name)]
     module.exit_json(
         changed=False, host=str(ollama.parse_host(wanted.host, resolve)), endpoint=str(service.endpoint), port=service.endpoint.port,
         url=service.endpoint.url, open=service.endpoint.open, models_dir=service.models_dir, user=service.user, groups=groups,
-        account=missing(account(ollama.USER), groups), unit=ollama.unit_paths(service), environment=service.environment,
+        account=missing(account(ollama.USER), groups), unit=ollama.unit_paths(service), store=[step.text for step in needed],
+        environment=service.environment,
         overrides=service.overrides, command=HostFiles().link(COMMAND) or "",
         profile=os.path.exists(PROFILE),
         leftovers=[path for path in LEFTOVERS if os.path.isdir(path) and not os.path.islink(path)])

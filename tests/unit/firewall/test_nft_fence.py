@@ -15,6 +15,7 @@ from plugins.module_utils.forja.host.converge import converge
 from plugins.module_utils.forja.host.errors import ForjaError
 from plugins.module_utils.forja.host.files import HostFiles
 from plugins.module_utils.forja.host.run import NOT_FOUND, Result
+from plugins.module_utils.forja.systemd.paths import place
 
 FENCE = read_fence("ollama", [11434], ["docker0", "br-*"], ["192.0.2.7", "192.0.2.0/24", "10.0.0.1-10.0.0.9", "2001:db8::/32"])
 # As `nft list table` of nftables 1.0.6 prints it.
@@ -159,6 +160,16 @@ def test_mirrored_networking_of_wsl2_passes(tmp_path: Path) -> None:
     assert fence_apply.local_interfaces(HostFiles(str(tmp_path))) == ["loopback0"]
     kernel.write_text("6.12.0-debian\n")
     assert fence_apply.local_interfaces(HostFiles(str(tmp_path))) == []
+
+
+@pytest.mark.parametrize(("keys", "result"), [
+    (["ExecStartPost", "ExecReload", "ExecStopPost"], True), (["ExecStartPost", "ExecReload"], False), ([], False),
+])
+def test_fence_survives_where_every_flush_is_followed_by_a_load(tmp_path: Path, keys: list[str], result: bool) -> None:
+    drop_in = tmp_path / "etc/systemd/system/nftables.service.d/forja-x.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\n" + "".join(f"{key}=/usr/sbin/nft -f /etc/x-fence.nft\n" for key in keys))
+    assert fence_apply.survives(place("system", str(tmp_path), 0, 0, "/root"), "/etc/x-fence.nft") is result
 
 
 # Other firewalls

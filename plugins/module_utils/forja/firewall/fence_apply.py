@@ -8,6 +8,8 @@ from ..host import atomic
 from ..host.errors import ForjaError
 from ..host.files import HostFiles
 from ..host.run import NOT_FOUND, Run
+from ..systemd.effective import listed, unit_files
+from ..systemd.paths import Place
 from .fence import Fence, chains, delete_table, kernel_chains, render
 
 NFT = "/usr/sbin/nft"
@@ -39,6 +41,12 @@ def path_of(fence: Fence) -> str:
 def local_interfaces(files: HostFiles) -> List[str]:
     """Return the interfaces besides lo on which this machine's own traffic arrives: loopback0 of WSL2's mirrored networking."""
     return ["loopback0"] if "microsoft" in (files.word("/proc/sys/kernel/osrelease") or "").lower() else []
+
+
+def survives(place: Place, path: str) -> bool:
+    """Whether nftables.service, which flushes all tables, loads the file again each time: when it starts, reloads and stops."""
+    files = unit_files(place, "nftables.service", {})
+    return all(any(setting.value == path for setting in listed(files, key)) for key in ("ExecStartPost", "ExecReload", "ExecStopPost"))
 
 
 def gather(host: Host, fence: Fence) -> State:
