@@ -126,7 +126,7 @@ def main() -> None:
         if rc != 0:
             raise ForjaError(f"{python} cannot compile the program: {(out + err).strip()}")
 
-    wanted = {one["path"]: content(one["content"]) for one in module.params["files"]}
+    wanted = {file["path"]: content(file["content"]) for file in module.params["files"]}
 
     def read() -> Found:
         return Found(program_files.gather(home, command), {path: atomic_file.read(path) for path in wanted})

@@ -75,7 +75,7 @@ options:
 EXAMPLES = r"""
 - name: Change the layout between stopping and starting
   block:
-    - name: Stop who is in the way
+    - name: Stop blocking GPU clients
       forja.gpu.gpu_clients:
         state: stopped
         clients:
@@ -83,11 +83,11 @@ EXAMPLES = r"""
           - {unit: ollama.service}
         container_label: forja.mig
         blockers: "{{ plan.blockers }}"
-    - name: Change it
+    - name: Apply the MIG layout
       forja.gpu.gpu_mig:
         selected: all-balanced
   always:
-    - name: Start them again
+    - name: Start the clients again
       forja.gpu.gpu_clients:
         state: started
 """
@@ -144,28 +144,28 @@ def control_of(module: AnsibleModule) -> Control:
 
 def stop(module: AnsibleModule, control: Control) -> Dict[str, Any]:
     params = module.params
-    known = [Known(clients.UNIT, one["unit"], one["stop"]) if one["unit"] else Known(clients.CRI, one["cri_container"], one["stop"])
-             for one in params["clients"]]
+    known = [Known(clients.UNIT if record["unit"] else clients.CRI, record["unit"] or record["cri_container"], record["stop"])
+             for record in params["clients"]]
     stops = clients.plan_stop(control.gather(known, params["container_label"]), known, params["blockers"])
     noted = clients.merged(clients.read_note(clients.NOTE, boot_id()) or [], stops)
     if not module.check_mode:
-        # Noted even when nobody stops: what comes after the change, such as CDI, is then never forgotten.
+        # Recorded even when nothing is stopped, so that what comes after the change, such as CDI, is not lost.
         clients.write_note(clients.NOTE, boot_id(), noted)
         control.stop(stops)
         again = clients.plan_stop(control.gather(known, params["container_label"]), known, [])
         if again:
-            raise ForjaError(f"Stopped, and running again: {', '.join(one.client.words() for one in again)}. Something starts them; "
+            raise ForjaError(f"Stopped, and running again: {', '.join(stop.client.describe() for stop in again)}. Something starts them; "
                               "name it among the clients, before them.")
-    names = [one.client.words() for one in stops]
-    return {"steps": [f"stop {one.client.words()} ({one.why})" for one in stops] or ["note that a change begins"],
-            "noted": [one._asdict() for one in noted],
+    names = [stop.client.describe() for stop in stops]
+    return {"steps": [f"stop {stop.client.describe()} ({stop.why})" for stop in stops] or ["record that a change begins"],
+            "noted": [client._asdict() for client in noted],
             "diff": {"before": "".join(name + ": runs\n" for name in names), "after": "".join(name + ": stopped\n" for name in names)}}
 
 
 def start(module: AnsibleModule, control: Control) -> Dict[str, Any]:
     noted = clients.read_note(clients.NOTE, boot_id())
     if noted is None and module.check_mode and module.params["predicted"] is not None:
-        noted = [Client(one["kind"], one["name"], one["id"]) for one in module.params["predicted"]]
+        noted = [Client(record["kind"], record["name"], record["id"]) for record in module.params["predicted"]]
     if noted is None:
         return {"steps": [], "noted": [], "diff": {"before": "", "after": ""}}
     order, cdi, trouble = clients.order_of_start(noted), control.cdi(), []
@@ -177,12 +177,12 @@ def start(module: AnsibleModule, control: Control) -> Dict[str, Any]:
         failed = control.start(order)
         trouble += [why for _client, why in failed]
         if trouble:
-            clients.write_note(clients.NOTE, boot_id(), [one for one in noted if one in [client for client, _why in failed]])
-            raise ForjaError("Not all is as before the change; the next run tries again. What is not to come back may go from "
-                              "{}.\n{}".format(clients.NOTE, "\n".join(trouble)))
+            clients.write_note(clients.NOTE, boot_id(), [client for client in noted if client in [other for other, _why in failed]])
+            raise ForjaError("Some clients have not started again; the next run tries again. Remove a client that is not to start from "
+                             f"{clients.NOTE}.\n" + "\n".join(trouble))
         os.unlink(clients.NOTE)
-    names = [one.words() for one in order]
-    return {"steps": ([cdi] if cdi else []) + ["start " + name for name in names] or ["note that the change has ended"], "noted": [],
+    names = [client.describe() for client in order]
+    return {"steps": ([cdi] if cdi else []) + ["start " + name for name in names] or ["record that the change has ended"], "noted": [],
             "diff": {"before": "".join(name + ": stopped\n" for name in names), "after": "".join(name + ": runs\n" for name in names)}}
 
 
@@ -190,11 +190,11 @@ def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True)
     control = control_of(module)
     try:
-        told = (stop if module.params["state"] == "stopped" else start)(module, control)
+        result = (stop if module.params["state"] == "stopped" else start)(module, control)
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    module.exit_json(changed=bool(told["steps"]), **told)
+    module.exit_json(changed=bool(result["steps"]), **result)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Have pynvml
+- name: Install pynvml
   forja.gpu.nvml_binding:
     version: 13.615.71
     sha256: [959bf4adf6fe1308e4bd739e722236b0d1ec8392e2cefad33ff70c311380b9b6]
@@ -82,20 +82,20 @@ def argument_spec() -> Dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True, required_if=[("state", "present", ["version", "sha256"])])
     files, wanted = HostFiles("/"), module.params["state"] == "present"
-    hashes = ["--hash=sha256:" + one for one in module.params["sha256"] or []]
+    hashes = ["--hash=sha256:" + digest for digest in module.params["sha256"] or []]
     requirement = " ".join([f"nvidia-ml-py=={module.params['version']}"] + hashes) + "\n"
 
     run = module_run(module, DEBIAN_FRONTEND="noninteractive")
     try:
         outcome = converge(lambda: gather(run, files), lambda state: plan(state, requirement, wanted, module.params["yaml"]),
-                           lambda _, steps: apply(run, steps, requirement), module.check_mode, lambda step: step.words)
+                           lambda _, steps: apply(run, steps, requirement), module.check_mode, lambda step: step.description)
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    words = [step.words for step in outcome.steps]
+    descriptions = [step.description for step in outcome.steps]
     before, after = outcome.before.interpreter or "", outcome.after.interpreter or ""
-    predicted = words[-1] if words and module.check_mode else after
-    module.exit_json(changed=outcome.changed, steps=words, interpreter=outcome.after.interpreter,
+    predicted = descriptions[-1] if descriptions and module.check_mode else after
+    module.exit_json(changed=outcome.changed, steps=descriptions, interpreter=outcome.after.interpreter,
                      diff={"before": (before or "no pynvml") + "\n", "after": (predicted or "no pynvml") + "\n"})
 
 

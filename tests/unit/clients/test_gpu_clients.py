@@ -220,12 +220,12 @@ def test_pods_stop_behind_kubelet() -> None:
 
 @pytest.mark.parametrize(("answer", "said"), [
     (Result(1, "", "validate service connection: no such file\n"),
-     "crictl does not tell: validate service connection: no such file. Nothing"),
+     "crictl cannot list the containers in its pods: validate service connection: no such file. Nothing"),
     (Result(1, "", ""), "exit status 1"),
     (Result(0, "CONTAINER   IMAGE\n", ""), "cannot be understood"),
     (Result(0, '{"containers": [{"id": "a"}]}', ""), "cannot be understood"),
 ])
-def test_pods_that_crictl_does_not_tell(answer: Result, said: str) -> None:
+def test_pods_that_crictl_cannot_list(answer: Result, said: str) -> None:
     """Where kubelet runs, somebody there may use the GPUs; elsewhere crictl is a program that somebody left."""
     host = FakeHost(kubelet=None)
     host.crictl = answer

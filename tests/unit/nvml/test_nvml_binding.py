@@ -37,7 +37,7 @@ OURS = nvml_access.PRIVATE + "/bin/python3"
 ])
 def test_plan(state: State, actions: list[str]) -> None:
     assert [step.action for step in plan(state, WANTED, True)] == actions
-    assert [step.words for step in plan(state, WANTED, False)] == (["remove " + nvml_access.PRIVATE] if state.folder else [])
+    assert [step.description for step in plan(state, WANTED, False)] == (["remove " + nvml_access.PRIVATE] if state.folder else [])
 
 
 @pytest.mark.parametrize(("state", "actions"), [

@@ -20,7 +20,7 @@ _DOCKER_PS = ["docker", "ps", "--no-trunc", "--format"]
 
 
 class Control(NamedTuple):
-    """The host. `which` finds a program; `timeout` is how many seconds one client may take."""
+    """Access to the host. `which` finds a program; `timeout` is how many seconds one client may take."""
 
     run: Run
     which: Callable[[str], Optional[str]]
@@ -36,29 +36,28 @@ class Control(NamedTuple):
 
     def gather(self, known: Sequence[Known], label: str) -> Host:
         containers, why = self._docker(label), None
-        if any(one.kind == CRI for one in known):
+        if any(client.kind == CRI for client in known):
             pods, why = self._cri()
             containers += pods
-        names = [one.name for one in known if one.kind == UNIT]
-        names += [one.label for one in containers if one.label.endswith(".service")]
+        names = [client.name for client in known if client.kind == UNIT]
+        names += [container.label for container in containers if container.label.endswith(".service")]
         units = self._units(names)
-        # Without kubelet there are no pods, and a crictl that is left over has nobody to ask.
+        # Without kubelet there are no pods, and a leftover crictl has nothing to query.
         if why and KUBELET in units and units[KUBELET].running:
-            raise ForjaError(f"{KUBELET} runs, but which containers are in its pods crictl does not tell: {why}. Nothing was stopped "
-                              "or changed."
-                              " Most often runtime-endpoint is missing in /etc/crictl.yaml.")
+            raise ForjaError(f"{KUBELET} runs, but crictl cannot list the containers in its pods: {why}. Nothing was stopped or changed. "
+                             "Check runtime-endpoint in /etc/crictl.yaml.")
         return Host(units, tuple(containers))
 
     def _units(self, patterns: Sequence[str]) -> Dict[str, Unit]:
-        """The units, and those tied to the ones that run, one call for each storey of them."""
+        """Read the units and those tied to the running ones, with one call for each level."""
         found: Dict[str, Unit] = {}
         todo: Set[str] = set(patterns)
         asked: Set[str] = set()
         while todo:
             asked |= todo
-            told = self.manager.systemctl("show", "--property=" + ",".join(_ASKED), "--", *sorted(todo))
+            output = self.manager.systemctl("show", "--property=" + ",".join(_ASKED), "--", *sorted(todo))
             todo = set()
-            for properties in parse_show(told):
+            for properties in parse_show(output):
                 if properties.get("LoadState") == "not-found" or "Id" not in properties:
                     continue
                 drags = [name for key in _DRAGS for name in properties.get(key, "").split()]
@@ -75,7 +74,7 @@ class Control(NamedTuple):
             return []
         form = f'{{{{.ID}}}}\t{{{{.Names}}}}\t{{{{.Label "{label}"}}}}'
         rc, out, _err = self.run(_DOCKER_PS + [form, "--filter", "label=" + label])
-        # An engine that does not run, runs no containers.
+        # A stopped engine runs no containers.
         rows = [row for row in (line.split("\t") for line in out.splitlines()) if len(row) == 3] if rc == 0 else []
         if not rows:
             return []
@@ -83,7 +82,7 @@ class Control(NamedTuple):
         return [Container(DOCKER, row[0], row[1], row[2], row[0] + " true" not in out.splitlines()) for row in rows]
 
     def _cri(self) -> Tuple[List[Container], Optional[str]]:
-        """Those in pods, and why they cannot be told."""
+        """Read the containers in pods; the second value says why they cannot be read."""
         if self.which("crictl") is None:
             return [], None
         rc, out, err = self.run(["crictl", "ps", "--state", "running", "--output", "json"])
@@ -95,30 +94,28 @@ class Control(NamedTuple):
             return [], f"its answer cannot be understood ({error!r})"
 
     def cdi(self) -> Optional[str]:
-        """How this host's CDI specification is made anew; None where it has none."""
+        """Return how this host generates its CDI specification; None where it has none."""
         show = parse_show(self.manager.systemctl("show", "--property=LoadState", REFRESH_UNIT))
         if show and show[0].get("LoadState") == "loaded":
             return "restart " + REFRESH_UNIT
         if self.which("nvidia-ctk") and self.exists(CDI_FILE):
-            return f"write {CDI_FILE} anew"
+            return f"write {CDI_FILE} again"
         return None
-
-    # Doing
 
     def stop(self, stops: Sequence[Stop]) -> None:
         for stop in stops:
             client = stop.client
             if client.kind == DOCKER:
-                self._order(["docker", "stop", client.id], client)
+                self._command(["docker", "stop", client.id], client)
             elif client.kind == CRI:
-                self._order(["crictl", "stop", "--timeout", "10", client.id], client)
+                self._command(["crictl", "stop", "--timeout", "10", client.id], client)
             else:
-                self._order(["systemctl", "stop", "--no-block", "--", client.name], client)
+                self._command(["systemctl", "stop", "--no-block", "--", client.name], client)
                 if not self._await(client.name, False):
-                    raise ForjaError(self._said(f"{client.name} has not stopped within {self.timeout:g} s.", client.name))
+                    raise ForjaError(self._with_journal(f"{client.name} has not stopped within {self.timeout:g} s.", client.name))
 
     def start(self, clients: Sequence[Client]) -> List[Tuple[Client, str]]:
-        """Start them in this order, each when the one before is up; the answer is which have not come back, and why."""
+        """Start clients in this order, each when the one before is up; return those that failed, and why."""
         failed = []
         for client in clients:
             try:
@@ -126,8 +123,8 @@ class Control(NamedTuple):
             except ForjaError as error:
                 failed.append((client, str(error)))
         bad = [client for client, _why in failed]
-        watched = {one.name: one for one in clients if one.kind == UNIT and one not in bad}
-        # A program that dislikes what it finds ends at once, after systemd has called it started.
+        watched = {client.name: client for client in clients if client.kind == UNIT and client not in bad}
+        # A program that fails on the new GPUs ends at once, after systemd has reported it as started.
         for _moment in range(4):
             if not watched:
                 break
@@ -135,42 +132,42 @@ class Control(NamedTuple):
             for properties in self._show(sorted(watched)):
                 problem = trouble(properties)
                 if problem and properties["Id"] in watched:
-                    failed.append((watched.pop(properties["Id"]), self._said(problem + ".", properties["Id"])))
+                    failed.append((watched.pop(properties["Id"]), self._with_journal(problem + ".", properties["Id"])))
         return failed
 
     def refresh(self, how: Optional[str]) -> None:
-        """Make the CDI specification anew, by the answer of `cdi`: containers that start need the devices there are now."""
+        """Generate the CDI specification as `cdi` says: containers that start need the present devices."""
         if how is None:
             return
         unit = how.endswith(REFRESH_UNIT)
         argv = ["systemctl", "restart", REFRESH_UNIT] if unit else ["nvidia-ctk", "cdi", "generate", "--output=" + CDI_FILE]
         rc, out, err = self.run(argv)
         if rc != 0:
-            raise ForjaError(f"The CDI specification was not made anew: {' '.join(argv)}: {(err or out).strip()}")
+            raise ForjaError(f"The CDI specification was not generated: {' '.join(argv)}: {(err or out).strip()}")
 
     def _start(self, client: Client) -> None:
         if client.kind == DOCKER:
-            self._order(["docker", "start", client.id], client)
+            self._command(["docker", "start", client.id], client)
         elif client.kind == CRI:
             end = self.now() + self.timeout
-            while not any(one.name == client.name for one in self._cri()[0]):
+            while not any(container.name == client.name for container in self._cri()[0]):
                 if self.now() > end:
                     raise ForjaError(f"kubelet has not started container {client.name} again within {self.timeout:g} s")
                 self.sleep(1)
         else:
-            # A target would start everything that it wants, also what a person has stopped.
+            # A target would start everything it wants, also what a person has stopped.
             mode = ["--job-mode=ignore-dependencies"] if client.name.endswith(".target") else []
-            self._order(["systemctl", "start", "--no-block"] + mode + ["--", client.name], client)
+            self._command(["systemctl", "start", "--no-block"] + mode + ["--", client.name], client)
             if not self._await(client.name, True):
-                raise ForjaError(self._said(f"{client.name} has not started within {self.timeout:g} s.", client.name))
+                raise ForjaError(self._with_journal(f"{client.name} has not started within {self.timeout:g} s.", client.name))
 
-    def _order(self, argv: List[str], client: Client) -> None:
+    def _command(self, argv: List[str], client: Client) -> None:
         rc, out, err = self.run(argv)
         if rc != 0:
-            raise ForjaError(f"{client.words()}: {' '.join(argv)}: {(err or out).strip() or f'exit status {rc}'}")
+            raise ForjaError(f"{client.describe()}: {' '.join(argv)}: {(err or out).strip() or f'exit status {rc}'}")
 
     def _await(self, name: str, up: bool) -> bool:
-        """Whether a unit arrives at a state where nothing is under way any more."""
+        """Wait until nothing is under way for a unit any more; return whether it gets there."""
         end = self.now() + self.timeout
         pause = 0.02
         while True:
@@ -188,5 +185,5 @@ class Control(NamedTuple):
         asked = "Id,ActiveState,SubState,Type,ConditionResult,NRestarts,Job"
         return parse_show(self.manager.systemctl("show", "--property=" + asked, "--", *names))
 
-    def _said(self, problem: str, name: str) -> str:
+    def _with_journal(self, problem: str, name: str) -> str:
         return (problem + "\n" + self.manager.journal([name])).strip()

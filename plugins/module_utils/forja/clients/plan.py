@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that hold GPUs: which of them have to stop for a change, and what was stopped. Pure, but for the note.
+"""Plan which clients of GPUs must stop for a change, and record what was stopped. Pure, except for the record.
 
-Asking and ordering about systemd, Docker and CRI is client_control.py.
+clients/control.py talks to systemd, Docker and CRI.
 """
 
 import fnmatch
@@ -24,13 +24,13 @@ class Unit(NamedTuple):
 
     name: str
     running: bool
-    # What goes down with it, and what would start it again behind our back (its socket, its timer).
+    # What systemd stops with it, and what would start it again (its socket, its timer).
     dependants: Tuple[str, ...] = ()
     triggers: Tuple[str, ...] = ()
 
 
 class Container(NamedTuple):
-    """A running container; `label` is what it says about itself. One of `docker run --rm` does not last: it is gone once it stops."""
+    """A running container with the value of its label. One of `docker run --rm` does not last: it is gone once it stops."""
 
     kind: str
     id: str
@@ -54,7 +54,7 @@ class Client(NamedTuple):
     name: str
     id: str
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return self.name if self.kind == UNIT else f"container {self.name} ({self.id[:12]})"
 
 
@@ -64,22 +64,22 @@ class Stop(NamedTuple):
 
 
 class Host(NamedTuple):
-    """What runs. `units` has the known ones and whatever is tied to them."""
+    """What runs. `units` has the known ones and all that are tied to them."""
 
     units: Dict[str, Unit]
     containers: Tuple[Container, ...]
 
 
 def matching(known: Known, host: Host) -> List[str]:
-    """Names of the running units of a known client."""
+    """List the running units of a known client."""
     return [name for name, unit in sorted(host.units.items()) if unit.running and fnmatch.fnmatchcase(name, known.name)]
 
 
 def plan_stop(host: Host, known: Sequence[Known], blockers: Sequence[Dict[str, Any]]) -> List[Stop]:
-    """What to stop, in this order. ForjaError names the blockers that nobody here knows: then nothing may be stopped at all.
+    """Plan what to stop, in this order. Raises ForjaError, with the blockers that are no clients: then nothing may be stopped.
 
-    Labelled containers go first. They stop when they are in the way, or always where their label says so; the name of a unit as the
-    label's value means that the unit runs the container, and is what to stop.
+    Labelled containers are first. They stop when they block, or always where their label says so. The name of a unit as the label's
+    value means that this unit runs the container and is stopped instead.
     """
     reasons: Dict[Client, str] = {}
     foreign = []
@@ -97,22 +97,21 @@ def plan_stop(host: Host, known: Sequence[Known], blockers: Sequence[Dict[str, A
             reasons.setdefault(client, "its label says always")
         if client in reasons and not container.lasts:
             raise ForjaError(
-                f"{client.words()} was started with --rm: once stopped it is gone, and nobody could start it again. Nothing was "
-                "stopped or changed. Stop"
-                " it yourself, make it anew without --rm, or where a unit runs it, let its label name that unit."
+                f"{client.describe()} was started with --rm: once stopped it is gone and cannot be started again. Nothing was stopped or "
+                "changed. Stop it yourself, create it again without --rm, or, where a unit runs it, name that unit in its label."
             )
-    for one in known:
-        if one.when == ALWAYS:
-            for client in _clients(one, host):
-                reasons.setdefault(client, "it has to see the GPUs anew")
+    for known_client in known:
+        if known_client.when == ALWAYS:
+            for client in _clients(known_client, host):
+                reasons.setdefault(client, "it must see the new GPUs")
 
     def rank(client: Client) -> int:
         if client.kind == DOCKER:
             return -1
-        return next((place for place, one in enumerate(known) if client in _clients(one, host)), len(known))
+        return next((place for place, known_client in enumerate(known) if client in _clients(known_client, host)), len(known))
 
     steps: List[Stop] = []
-    for client in sorted(reasons, key=lambda one: (rank(one), one)):
+    for client in sorted(reasons, key=lambda client: (rank(client), client)):
         tied = _tied(client.name, host) if client.kind == UNIT else []
         for name, why in tied:
             if name not in [step.client.id for step in steps]:
@@ -132,28 +131,28 @@ def _client_of(record: Dict[str, Any], host: Host, known: Sequence[Known]) -> Op
             unit = host.units.get(container.label)
             if unit and unit.running:
                 return Client(UNIT, unit.name, unit.name)
-            if container.kind == DOCKER or any(one.kind == CRI and one.name == container.name for one in known):
+            if container.kind == DOCKER or any(known_client.kind == CRI and known_client.name == container.name for known_client in known):
                 return Client(container.kind, container.name, container.id)
     # Of a process in a container the unit may be one of the container's own systemd; but Podman's units hold their containers.
     name = "" if short and runtime != "podman" else record.get("unit") or ""
-    if any(one.kind == UNIT and name in matching(one, host) for one in known):
+    if any(known_client.kind == UNIT and name in matching(known_client, host) for known_client in known):
         return Client(UNIT, name, name)
     return None
 
 
-def _clients(one: Known, host: Host) -> List[Client]:
-    if one.kind == UNIT:
-        return [Client(UNIT, name, name) for name in matching(one, host)]
-    return [Client(CRI, each.name, each.id) for each in host.containers if each.kind == CRI and each.name == one.name]
+def _clients(known_client: Known, host: Host) -> List[Client]:
+    if known_client.kind == UNIT:
+        return [Client(UNIT, name, name) for name in matching(known_client, host)]
+    return [Client(CRI, each.name, each.id) for each in host.containers if each.kind == CRI and each.name == known_client.name]
 
 
 def _tied(name: str, host: Host) -> List[Tuple[str, str]]:
-    """Running units that have to go before `name`, the furthest first: what starts it again, and what systemd stops with it."""
+    """List running units to stop before `name`, the furthest first: what starts it again, and what systemd stops with it."""
     found: List[Tuple[str, str]] = []
     todo, seen = [name], {name}
     while todo:
         unit = host.units[todo.pop(0)]
-        for others, why in ((unit.dependants, f"it goes down with {unit.name}"), (unit.triggers, f"it would start {unit.name} again")):
+        for others, why in ((unit.dependants, f"systemd stops it with {unit.name}"), (unit.triggers, f"it would start {unit.name} again")):
             for other in others:
                 if other not in seen and other in host.units and host.units[other].running:
                     seen.add(other)
@@ -163,18 +162,18 @@ def _tied(name: str, host: Host) -> List[Tuple[str, str]]:
 
 
 def refusal(foreign: Sequence[Dict[str, Any]]) -> str:
-    listed = "\n".join("- " + describe(one) for one in foreign)
+    listed = "\n".join("- " + describe(record) for record in foreign)
     return (
-        f"These use what would change, and none of them is a client that may be stopped here:\n{listed}\nNothing was stopped or changed."
-        " End them, or name their units among the clients, or give their containers the label."
+        f"Processes that are no clients block the change:\n{listed}\nNothing was stopped or changed. End them, or name their units among "
+        "the clients, or give their containers the label."
     )
 
 
-# The note
+# The record
 
 
 def read_note(path: str, boot_id: str) -> Optional[List[Client]]:
-    """What an earlier run stopped and has not started yet, in the order of stopping; None when no change is under way.
+    """Read what an earlier run stopped and has not started yet, in the order of stopping; None when no change is under way.
 
     Units of an earlier boot are left out: since then systemd has started what is to run. Containers stay, which Docker does not start
     again once they were stopped by hand.
@@ -186,17 +185,17 @@ def read_note(path: str, boot_id: str) -> Optional[List[Client]]:
         note = json.loads(raw.decode("utf-8"))
         if note["version"] != VERSION:
             raise ValueError(f"version {note['version']!r}")
-        clients = [Client(*(str(part) for part in (one["kind"], one["name"], one["id"]))) for one in note["clients"]]
+        clients = [Client(*(str(part) for part in (record["kind"], record["name"], record["id"]))) for record in note["clients"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ForjaError(
-            f"{path}, the note of what was stopped, cannot be understood ({error}). Start what it names yourself, then remove it."
+            f"{path}, the record of what was stopped, is not valid ({error}). Start what it names yourself, then remove it."
         ) from error
-    return [one for one in clients if one.kind == DOCKER or note.get("boot_id") == boot_id]
+    return [client for client in clients if client.kind == DOCKER or note.get("boot_id") == boot_id]
 
 
 def write_note(path: str, boot_id: str, clients: Sequence[Client]) -> None:
-    """On the disk before anything is stopped: a run that is killed, or a host that loses power, leaves nothing stopped for ever."""
-    note = {"version": VERSION, "boot_id": boot_id, "clients": [one._asdict() for one in clients]}
+    """Put the record on the disk before anything is stopped, so that no interrupted run leaves a client stopped forever."""
+    note = {"version": VERSION, "boot_id": boot_id, "clients": [client._asdict() for client in clients]}
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         os.makedirs(folder, 0o755)
@@ -209,12 +208,12 @@ def write_note(path: str, boot_id: str, clients: Sequence[Client]) -> None:
 
 
 def merged(noted: Sequence[Client], stops: Sequence[Stop]) -> List[Client]:
-    """What the note has to say: first what is stopped already, then what goes now."""
+    """Merge the record: first what is stopped already, then what is stopped now."""
     now = [stop.client for stop in stops]
-    return [one for one in noted if one not in now] + now
+    return [client for client in noted if client not in now] + now
 
 
 def order_of_start(noted: Sequence[Client]) -> List[Client]:
-    """The reverse of stopping, but containers of pods last: kubelet starts them, and we only wait for them."""
-    last = [one for one in noted if one.kind == CRI]
-    return [one for one in reversed(noted) if one.kind != CRI] + last
+    """Return the reverse order of stopping, with containers of pods last: kubelet starts them, and they are only waited for."""
+    last = [client for client in noted if client.kind == CRI]
+    return [client for client in reversed(noted) if client.kind != CRI] + last

@@ -48,7 +48,7 @@ def call(function: Callable[[], Any], seconds: float) -> Any:
             parts.append(part)
     finally:
         os.close(reading)
-        _bury(child, end)
+        reap(child, end)
     try:
         answer = json.loads(b"".join(parts).decode("utf-8"))
     except ValueError:
@@ -77,7 +77,7 @@ def _answer(function: Callable[[], Any], reading: int, writing: int) -> None:
         os._exit(0)
 
 
-def _bury(child: int, end: float) -> None:
+def reap(child: int, end: float) -> None:
     """Kill the child if it still runs, and wait for it a moment at most."""
     for attempt in range(20):
         try:
@@ -87,5 +87,5 @@ def _bury(child: int, end: float) -> None:
             if attempt == 5 or time.time() > end:
                 os.kill(child, signal.SIGKILL)
         except (ChildProcessError, ProcessLookupError):
-            return  # who started us ignores SIGCHLD, and so do we: the kernel has buried the child
+            return  # who started us ignores SIGCHLD, and so do we: the kernel has reaped the child
         time.sleep(0.001 * (attempt + 1))

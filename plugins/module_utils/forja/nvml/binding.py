@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 class Step(NamedTuple):
     action: str
-    words: str
+    description: str
 
 
 def gather(run: Run, files: HostFiles) -> State:
