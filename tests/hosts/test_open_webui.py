@@ -30,7 +30,7 @@ def call(host: Any, url: str, token: str = "", body: Any = None) -> str:
     return str(host.check_output(send, "%s", json.dumps(body), url))
 
 
-@pytest.fixture  # of a function: on hosts without the role a test is skipped before it
+@pytest.fixture(scope="module")
 def token(host: Any, variables: dict[str, Any]) -> str:
     """A token of the first administrator, whose password may have been changed since on a host in use."""
     login = {"email": variables["open_webui_admin_email"], "password": secret(host, "WEBUI_ADMIN_PASSWORD")}
