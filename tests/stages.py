@@ -10,6 +10,7 @@ A failed stage stops only those that need it.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 HEARTBEAT = 20.0
 LAST_LINES = 40
+TELLING = re.compile(r"TASK \[|\[ *\d+%\]|Executing$| PASSED| FAILED")
 
 
 class Stage(NamedTuple):
@@ -67,6 +69,11 @@ def count(report: Path) -> Counts | None:
     return Counts(tests - bad - skipped, bad, skipped)
 
 
+def plain(line: str) -> str:
+    """Return a line without colors and the frame that molecule draws."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" \u2502*.")
+
+
 def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
@@ -90,8 +97,10 @@ class Run:
         return self.root / f".cache/log/{name}.log"
 
     def last_line(self, name: str) -> str:
-        lines = self.log(name).read_text(errors="replace").split("\n")
-        return next((line.strip(" *")[:100] for line in reversed(lines) if line.strip()), "")
+        """Return the last line that tells how far a stage is: a task, a test, a percentage; else the last one."""
+        lines = [line for line in map(plain, self.log(name).read_text(errors="replace").splitlines()) if line]
+        telling = (line for line in reversed(lines) if TELLING.search(line))
+        return next(telling, lines[-1] if lines else "starts")[:100]
 
     def start(self, stage: Stage) -> None:
         self.log(stage.name).parent.mkdir(parents=True, exist_ok=True)

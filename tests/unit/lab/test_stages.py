@@ -74,6 +74,21 @@ def test_a_long_stage_shows_its_last_line(tmp_path: Path, capsys: pytest.Capture
     assert "... lab: TASK [Start the hosts]" in spoken
 
 
+@pytest.mark.parametrize(("output", "shown"), [
+    ("TASK [Start the hosts] ****\nok: [localhost]\n", "TASK [Start the hosts]"),
+    ("  \x1b[2m\u2502\x1b[0m TASK [Trust it] ***\n  \x1b[2m\u2502\x1b[0m \x1b[32mok: [ws12]\x1b[0m\n", "TASK [Trust it]"),
+    ("......  [ 34%]\n....", "[ 34%]"),
+    ("tests/faults/test_x.py::test_y PASSED [ 10%]\ntests/faults/test_x.py::test_z ", "tests/faults/test_x.py::test_y PASSED [ 10%]"),
+    ("Collecting x\n\n", "Collecting x"),
+    ("", "starts"),
+])  # fmt: skip
+def test_what_a_heartbeat_shows(tmp_path: Path, output: str, shown: str) -> None:
+    run = Run([], tmp_path)
+    run.log("lab").parent.mkdir(parents=True)
+    run.log("lab").write_text(output)
+    assert run.last_line("lab") == shown
+
+
 def test_fault_stages_need_provisioned_hosts_and_the_lab_stays_after_a_failure() -> None:
     table = {stage.name: stage for stage in stages.table(["ws12", "mig"])}
     assert table["faults-ws12"].needs == ("molecule",)
