@@ -22,7 +22,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 HEARTBEAT = 20.0
 LAST_LINES = 40
-TELLING = re.compile(r"TASK \[|\[ *\d+%\]|Executing$| PASSED| FAILED")
+LONGEST = 90
+TELLING = re.compile(r"TASK \[|\[ *\d+%\]|Executing$|\.py::")
 
 
 class Stage(NamedTuple):
@@ -100,7 +101,8 @@ class Run:
         """Return the last line that tells how far a stage is: a task, a test, a percentage; else the last one."""
         lines = [line for line in map(plain, self.log(name).read_text(errors="replace").splitlines()) if line]
         telling = (line for line in reversed(lines) if TELLING.search(line))
-        return next(telling, lines[-1] if lines else "starts")[:100]
+        line: str = next(telling, lines[-1] if lines else "starts")
+        return line.removeprefix("tests/faults/")[:LONGEST]
 
     def start(self, stage: Stage) -> None:
         self.log(stage.name).parent.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def test_a_long_stage_shows_its_last_line(tmp_path: Path, capsys: pytest.Capture
     ("TASK [Start the hosts] ****\nok: [localhost]\n", "TASK [Start the hosts]"),
     ("  \x1b[2m\u2502\x1b[0m TASK [Trust it] ***\n  \x1b[2m\u2502\x1b[0m \x1b[32mok: [ws12]\x1b[0m\n", "TASK [Trust it]"),
     ("......  [ 34%]\n....", "[ 34%]"),
-    ("tests/faults/test_x.py::test_y PASSED [ 10%]\ntests/faults/test_x.py::test_z ", "tests/faults/test_x.py::test_y PASSED [ 10%]"),
+    ("tests/faults/test_x.py::test_y PASSED [ 10%]\ntests/faults/test_x.py::test_z ", "test_x.py::test_z"),
     ("Collecting x\n\n", "Collecting x"),
     ("", "starts"),
 ])  # fmt: skip
