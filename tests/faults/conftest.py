@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,18 @@ def slow_mirror(lab: Lab) -> Iterator[None]:
     lab.on("rm -f /etc/nginx/conf.d/slow.conf && nginx -s reload", host="mirror")
 
 
+@contextmanager
+def without_mirror(lab: Lab) -> Iterator[None]:
+    """The mirror is out of this host's reach; tests of other hosts go on with it."""
+    route = "unreachable $(getent ahostsv4 mirror.forja.test | cut -d' ' -f1 | head -n1)"
+    lab.on(f"ip route add {route}")
+    try:
+        yield
+    finally:
+        lab.on(f"ip route delete {route}")
+
+
 @pytest.fixture
 def no_mirror(lab: Lab) -> Iterator[None]:
-    """The mirror is out of this host's reach; tests of other hosts go on with it."""
-    lab.on("ip route add unreachable $(getent ahostsv4 mirror.forja.test | cut -d' ' -f1 | head -n1)")
-    yield
-    lab.on("ip route delete unreachable $(getent ahostsv4 mirror.forja.test | cut -d' ' -f1 | head -n1)")
+    with without_mirror(lab):
+        yield

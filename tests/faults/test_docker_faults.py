@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Lab
+from .conftest import Lab, without_mirror
 
 HOST = "ws13"
 pytestmark = pytest.mark.host(name=HOST)
@@ -133,5 +133,11 @@ def test_absent_with_its_data_and_back(lab: Lab) -> None:
     assert "changed=0" in lab.passes(lab.role("docker", docker_state="absent", docker_purge_data=True, **moved))
     # A host without an engine: --check predicts all of it, the start of a unit that systemd does not know yet included.
     assert "changed=4" in lab.passes(lab.role("docker", check=True)), "repository, packages, settings, service"
+    # Cut off from the mirror, then killed among the packages: each time the next run goes on.
+    with without_mirror(lab):
+        assert "mirror.forja.test" in lab.fails(lab.role("docker"))
+    lab.kill_when(lab.role("docker"), lambda: lab.on("pgrep -x dpkg", check=False) != "")
+    lab.on("pkill -KILL -x apt-get; pkill -KILL -x dpkg; true")
     lab.passes(lab.role("docker"))
+    assert "changed=0" in lab.passes(lab.role("docker"))
     lab.on("docker run -d --name lodger mirror.forja.test:5000/forja/hello:1 sleep 3600 >/dev/null")

@@ -51,16 +51,35 @@ def test_a_host_that_is_as_its_inventory_says_passes(site: Site) -> None:
     assert any(re.match(rf"{HOST}  ollama +ok, \d+ checks", line) for line in lines), lines
 
 
+@pytest.mark.deep
+def test_a_wish_for_loopback_passes_too(site: Site) -> None:
+    hosts = site.inventory / "hosts.yml"
+    before = hosts.read_text()
+    told = yaml.safe_load(before)
+    told["workstation"]["vars"] = {"workstation_ollama_host": "127.0.0.1:11434"}
+    hosts.write_text(yaml.safe_dump(told))
+    try:
+        site.play()
+        assert "changed=0" in site.play()
+        code, lines = site.verify()
+    finally:
+        hosts.write_text(before)
+    site.play()
+    assert code == 0, "\n".join(lines)
+    assert "127.0.0.1:11434" not in "\n".join(line for line in lines if "To do" in line)
+
+
 def test_each_fault_is_named_in_one_line(site: Site) -> None:
     site.on("systemctl stop ollama; rm -f /etc/docker/daemon.json.before; cp /etc/docker/daemon.json /etc/docker/daemon.json.before")
-    site.on("sed -i 's/\"live-restore\": true/\"live-restore\": false/' /etc/docker/daemon.json")
+    site.on("sed -i 's/\"live-restore\": true/\"live-restore\": false/' /etc/docker/daemon.json; nft delete table inet forja_ollama")
     try:
         code, lines = site.verify()
     finally:
-        site.on("mv /etc/docker/daemon.json.before /etc/docker/daemon.json; systemctl start ollama")
+        site.on("mv /etc/docker/daemon.json.before /etc/docker/daemon.json; systemctl start ollama")  # which loads its fence
     assert code != 0
     faults = [line for line in lines if "To do: ansible-playbook" in line]
     assert all(f"--limit {HOST} --tags" in line for line in faults)
     assert any(line.startswith(f"{HOST}  ollama ") and "is_running" in line for line in faults), lines
     assert any(line.startswith(f"{HOST}  docker ") and "live-restore" in line for line in faults), lines
+    assert any(line.startswith(f"{HOST}  ollama ") and "without its fence" in line for line in faults), lines
     assert len(lines) < len(faults) + 15, "\n".join(lines)
