@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.house.tree import PERSONAS, REPO, SCENARIOS, argument, each_persona, flatten, load, roles_included
+from tests.house.tree import PERSONAS, REPO, ROLES, SCENARIOS, argument, each_persona, flatten, load, roles_included, task_files
 
 
 def plays_role(play: dict[str, Any], role: str) -> bool:
@@ -64,9 +64,9 @@ def test_site_imports_every_persona() -> None:
 
 
 def imports_of(persona: str, chapter: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The roles that a persona's chapter imports: the task, and the arguments of import_role."""
+    """The roles that a persona's chapter imports or includes: the task, and the arguments of import_role or include_role."""
     tasks = flatten(load(REPO / f"roles/{persona}/tasks/{chapter}.yml"))
-    return [(task, arguments) for task in tasks if (arguments := argument(task, "import_role"))]
+    return [(task, arguments) for task in tasks if (arguments := argument(task, "import_role") or argument(task, "include_role"))]
 
 
 @each_persona
@@ -91,6 +91,29 @@ def test_persona_can_be_played_by_tags(persona: str) -> None:
         name = arguments["name"]
         wanted = "always" if name == "gpu_detect" else name
         assert wanted in task.get("tags", []), f"{persona}: `{task['name']}` needs the tag {wanted}."
+        if argument(task, "include_role"):
+            inside = arguments.get("apply", {}).get("tags", [])
+            assert inside == task["tags"], f"{persona}: `{task['name']}` needs the tags under `apply` too: its tasks do not inherit them."
+
+
+@each_persona
+def test_persona_includes_what_may_be_left_out(persona: str) -> None:
+    """Tasks that are imported and skipped register that: forja_reports would forget what the roles before them reported."""
+    for chapter in ("validate", "apply"):
+        blocks = [task for task, arguments in imports_of(persona, chapter) if arguments["name"] != "gpu_detect"]
+        for task in blocks[1:]:  # before the first one nothing has been reported
+            assert "when" not in task or argument(task, "include_role"), (
+                f"{persona}: {chapter}.yml: `{task['name']}` has a `when`; take include_role with `apply: {{tags: [...]}}`.")
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role not in PERSONAS])
+def test_block_includes_another_that_it_may_skip(role: str) -> None:
+    """Imported and skipped, the other's variables would be registered as skipped, and its next chapter would read them so."""
+    for path in task_files(role):
+        for task in flatten(load(path)):
+            other = (argument(task, "import_role") or {}).get("name")
+            assert not (other and "when" in task), (
+                f"{path.relative_to(REPO)}: `{task['name']}` imports {other} under a `when`; take include_role.")
 
 
 @each_persona
