@@ -137,3 +137,15 @@ def test_neighbour_is_kept_out(host: Any, variables: dict[str, Any], wanted: End
 def test_gpu_helper_may_raise_privileges(host: Any) -> None:
     """nvidia-modprobe is setuid: a service that may not gain privileges cannot make /dev/nvidia-uvm."""
     assert host.check_output("systemctl show ollama.service --property=NoNewPrivileges --value") == "no"
+
+
+@pytest.mark.lab
+def test_model_says_its_sentence(host: Any, wanted: Endpoint, variables: dict[str, Any]) -> None:
+    """The lab's models know one, and llama.cpp finds it word by word. Real ones would take their time to load."""
+    model = variables["ollama_models"][0]["name"]
+    question = json.dumps({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]})
+    answer = host.check_output("curl --silent --fail --max-time 60 --data %s %s/api/chat", question, wanted.url)
+    lines = [json.loads(line) for line in answer.splitlines()]
+    assert len(lines) > 10, "not streamed"
+    assert f"I am {model}" in "".join(line["message"]["content"] for line in lines)
+    assert lines[-1]["done_reason"] == "stop"

@@ -1,18 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Pushes a small made-up model to a container registry, in the form in which Ollama's library holds models.
-
-    publish_model.py http://127.0.0.1:5000 library/llama3.2:3b 4000000
-
-The same name and size give the same bytes, so the digest it prints can be pinned. The layer begins as a GGUF file
-does, the rest is noise: no program can run it.
-"""
+"""Pushes a model to a container registry, in the form in which Ollama's library holds models."""
 
 import hashlib
 import json
-import random
-import struct
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -22,15 +12,9 @@ CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.ollama.image.model"
 
 
-def make_model(name: str, size: int) -> tuple[bytes, dict[str, bytes]]:
-    """The manifest and the blobs (by digest) of a model with `size` bytes of made-up weights."""
-    # GGUF version 3 with no tensors and one piece of metadata: general.name.
-    key, value = b"general.name", f"{name} (stand-in, no real weights)".encode()
-    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
-    head += struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(value)) + value
-    weights = head + random.Random(name).randbytes(max(0, size - len(head)))
+def describe(tag: str, weights: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """The manifest and the blobs (by digest) of a model in a GGUF file."""
     digest = f"sha256:{hashlib.sha256(weights).hexdigest()}"
-    tag = name.partition(":")[2]
     config = json.dumps({"model_format": "gguf", "model_family": "standin", "model_families": ["standin"], "model_type": tag.upper(),
                          "file_type": "none", "architecture": "amd64", "os": "linux",
                          "rootfs": {"type": "layers", "diff_ids": [digest]}}).encode()
@@ -62,19 +46,11 @@ def push(base: str, tag: str, manifest: bytes, blobs: dict[str, bytes]) -> str:
     return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
-def publish(registry: str, name: str, size: int) -> str:
-    """Pushes a made-up model and returns its manifest's digest, which is the digest that Ollama shows."""
-    if "://" not in registry:
-        registry = f"https://{registry}"
+def publish(registry: str, name: str, weights: bytes) -> str:
+    """Pushes a model; returns its manifest's digest, which is the one that Ollama shows. `name` may leave out library/ and the tag."""
     path, _, tag = name.partition(":")
     if "/" not in path:
         path = f"library/{path}"
     base = f"{registry.rstrip('/')}/v2/{path}"
-    manifest, blobs = make_model(f"{path}:{tag or 'latest'}", size)
+    manifest, blobs = describe(tag or "latest", weights)
     return push(base, tag or "latest", manifest, blobs)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 4 or not sys.argv[3].isdigit():
-        sys.exit(f"usage: {sys.argv[0]} REGISTRY NAME SIZE")
-    print(publish(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab.mirror import tiny_model
 from tests.lab.mirror.publish_model import publish
 
 LAB = Path(__file__).parents[2] / "lab" / "mirror"
@@ -34,7 +35,7 @@ class Registry(http.server.ThreadingHTTPServer):
         return f"127.0.0.1:{self.server_address[1]}"
 
     def publish(self, name: str, size: int = 3_000_000) -> str:
-        return publish(f"http://{self.address}", name, size).removeprefix("sha256:")
+        return publish(f"http://{self.address}", name, tiny_model.make(name, size)).removeprefix("sha256:")
 
     @classmethod
     @contextlib.contextmanager

@@ -104,6 +104,10 @@ def test_deletes_answers_and_unloads(ollama: Ollama, registry: Registry) -> None
     pull(ollama, model="llama3.2")
     answer = json.loads(ask(ollama, "POST", "/api/generate", {"model": "llama3.2", "prompt": "hi", "stream": False})[1])
     assert "stand-in" in answer["response"]
+    question = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
+    lines = [json.loads(line) for line in ask(ollama, "POST", "/api/chat", question)[1].splitlines()]
+    assert "stand-in" in "".join(line["message"]["content"] for line in lines)
+    assert [line["done"] for line in lines] == [False, True]
     assert [model["name"] for model in json.loads(ask(ollama, "GET", "/api/ps")[1])["models"]] == ["llama3.2:latest"]
     assert json.loads(ask(ollama, "POST", "/api/generate", {"model": "llama3.2", "keep_alive": 0})[1])["done_reason"] == "unload"
     assert json.loads(ask(ollama, "GET", "/api/ps")[1]) == {"models": []}

@@ -1,23 +1,32 @@
-"""Ollama's releases: archives in upstream's layout with the stand-in as their program."""
+"""Ollama's releases: archives in its layout with the stand-in as their program, and the real llama.cpp from PyPI that runs the models."""
 
 import io
-import random
 import tarfile
+import zipfile
 from pathlib import Path
 
 from mirror import Mirror
 
-STANDIN = Path(__file__).with_suffix("") / "ollama-standin"
+DATA = Path(__file__).with_suffix("")
 RELEASES = ("0.32.7", "0.32.9")
 
 
-def make_release(mirror: Mirror, version: str) -> str:
-    """An archive in upstream's layout with the stand-in as its program; returns the archive's sha256."""
-    program = STANDIN.read_text().replace("@VERSION@", version).replace("@REGISTRY@", f"{mirror.name}:5000")
-    # As large as it takes to be interrupted in the middle of a download or of the unpacking; not compressible.
-    library = random.Random(version).randbytes(32_000_000)  # noqa: S311  (bytes that repeat, not secrets)
-    files = {"bin/ollama": (program.encode(), 0o755), "lib/ollama/libggml-standin.so": (b"stand-in\n", 0o644),
-             "lib/ollama/cuda_v13/libggml-cuda-standin.so": (library, 0o644)}
+def llama(mirror: Mirror) -> dict[str, bytes]:
+    """The files of the package that brings llama.cpp's server as a library."""
+    mirror.install("python3-pip")
+    mirror.run("env", "PIP_CERT=/etc/ssl/certs/ca-certificates.crt", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+               "--require-hashes", f"--requirement={DATA / 'llama.lock'}", "--dest=/tmp/llama")
+    folder = Path("/tmp/llama")  # noqa: S108  (a stage of an image build has no other users)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        found = {name: archive.read(name) for name in archive.namelist() if name.startswith("xllamacpp/") and not name.endswith("/")}
+    found["libgomp.so.1"] = Path("/build/libgomp.so.1").read_bytes()
+    return {f"lib/ollama/llama/{name}": content for name, content in found.items()}
+
+
+def make_release(mirror: Mirror, version: str, library: dict[str, bytes]) -> str:
+    """An archive in upstream's layout, large enough to be interrupted; returns the archive's sha256."""
+    program = (DATA / "ollama-standin").read_text().replace("@VERSION@", version).replace("@REGISTRY@", f"{mirror.name}:5000")
+    files = {"bin/ollama": (program.encode(), 0o755), **{name: (content, 0o644) for name, content in library.items()}}
     release = mirror.web / f"github.com/ollama/ollama/releases/download/v{version}"
     release.mkdir(parents=True)
     plain = release / "ollama.tar"
@@ -33,4 +42,5 @@ def make_release(mirror: Mirror, version: str) -> str:
 
 
 def make(mirror: Mirror) -> dict[str, object]:
-    return {"ollama_checksums": {version: {mirror.architecture: make_release(mirror, version)} for version in RELEASES}}
+    library = llama(mirror)
+    return {"ollama_checksums": {version: {mirror.architecture: make_release(mirror, version, library)} for version in RELEASES}}
