@@ -44,6 +44,14 @@ options:
     type: list
     elements: str
     default: []
+  at:
+    description:
+      - V(input) for a port of a program on this host.
+      - V(published) for a port that a container publishes. Such packets are rewritten and forwarded, and never pass the hook of the first.
+      - V(loopback) for a port that is published on loopback by a Docker engine before 28, which neighbors can reach.
+    type: str
+    choices: [input, published, loopback]
+    default: input
   state:
     description:
       - V(restored) brings the kernel to what the file says, or removes the table where there is no file. It is for a rollback, after
@@ -110,6 +118,7 @@ def argument_spec() -> Dict[str, Any]:
         "ports": {"type": "list", "elements": "int", "default": []},
         "interfaces": {"type": "list", "elements": "str", "default": []},
         "sources": {"type": "list", "elements": "str", "default": []},
+        "at": {"type": "str", "choices": ["input", "published", "loopback"], "default": "input"},
         "state": {"type": "str", "choices": ["present", "absent", "restored"], "default": "present"},
     }
 
@@ -118,7 +127,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec(), supports_check_mode=True, required_if=[("state", "present", ["ports"])])
     params, files, run = module.params, HostFiles(), module_run(module)
     try:
-        fence = read_fence(params["name"], params["ports"], params["interfaces"] + fence_apply.local_interfaces(files), params["sources"])
+        fence = read_fence(params["name"], params["ports"], params["interfaces"] + fence_apply.local_interfaces(files), params["sources"],
+                           at=params["at"])
         host = fence_apply.Host(run, fence_apply.path_of(fence))
         outcome = converge(
             lambda: fence_apply.gather(host, fence),
@@ -127,7 +137,8 @@ def main() -> None:
             module.check_mode,
             lambda step: step.text,
         )
-        other = problems(files, run, fence) if params["state"] == "present" else []
+        # Published ports pass none of the rules that those have for the host's own programs.
+        other = problems(files, run, fence) if params["state"] == "present" and fence.at == "input" else []
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=outcome.changed, path=host.path, steps=[step.text for step in outcome.steps], problems=other,

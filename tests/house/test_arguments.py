@@ -97,7 +97,8 @@ def test_string_is_one_element_of_a_list(role: str, name: str) -> None:
 @pytest.mark.parametrize(("role", "name"), options("dict"))
 def test_string_in_place_of_a_dictionary_is_refused(role: str, name: str) -> None:
     _, faults = arguments({name: "something"}, {name: spec_of(role)[name]}, role, {})
-    assert faults == [f'{name} is "something"; it must be a dictionary.']
+    value = "has a value that is hidden" if spec_of(role)[name].get("no_log") else 'is "something"'
+    assert faults == [f"{name} {value}; it must be a dictionary."]
 
 
 @each_role

@@ -229,3 +229,31 @@ def test_what_firewalld_drops_is_named_with_its_command(tmp_path: Path) -> None:
     assert "10.0.0.1-10.0.0.9" in found[0]
     assert 'source address="10.0.0.8/31"' in found[0], "firewalld knows no ranges"
     assert found[1].endswith("""protocol="tcp" accept' && firewall-cmd --reload""")
+
+
+PUBLISHED = """table inet forja_open_webui {
+	chain prerouting {
+		type filter hook prerouting priority mangle; policy accept;
+		tcp dport 3000 fib daddr type local jump guard
+	}
+
+	chain guard {
+		iif "lo" accept
+		ip saddr 192.0.2.7 accept
+		counter packets 0 bytes 0 drop
+	}
+}
+"""
+
+
+def test_published_port_is_matched_before_it_is_rewritten() -> None:
+    fence = read_fence("open_webui", [3000], [], ["192.0.2.7"], at="published")
+    assert kernel_chains(PUBLISHED) == chains(fence)
+    assert kernel_chains(PUBLISHED.replace("priority mangle", "priority -150")) == chains(fence)
+    assert "chain prerouting {" in render(fence)
+
+
+def test_loopback_of_an_old_engine_is_closed_to_other_interfaces_only() -> None:
+    fence = read_fence("open_webui", [3000], [], [], at="loopback")
+    assert chains(fence)[0][1] == "ip daddr 127.0.0.0/8 tcp dport 3000 jump guard"
+    assert chains(fence)[1] == ["iif lo accept", "counter drop"]

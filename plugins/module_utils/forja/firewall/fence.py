@@ -26,11 +26,26 @@ class Source(NamedTuple):
     last: int
 
 
+# Where a fence stands. A port that a container publishes is rewritten before the hook input and never passes it, so it is matched where
+# the packet arrives, by the port that was dialled (conntrack's rewriting has the priority -100). With `loopback` only what reaches
+# 127.0.0.0/8 from outside is dropped, which engines before 28 let pass to ports published there.
+HOOKS = {
+    "input": ("input", "type filter hook input priority filter - 5; policy accept;", "tcp dport {} jump guard"),
+    "published": ("prerouting", "type filter hook prerouting priority mangle; policy accept;",
+                  "tcp dport {} fib daddr type local jump guard"),
+    "loopback": ("prerouting", "type filter hook prerouting priority mangle; policy accept;",
+                 "ip daddr 127.0.0.0/8 tcp dport {} jump guard"),
+}
+
+
 class Fence(NamedTuple):
+    """`at` is a key of HOOKS."""
+
     name: str
     ports: Tuple[int, ...]
     interfaces: Tuple[str, ...]
     sources: Tuple[Source, ...]
+    at: str = "input"
 
     @property
     def table(self) -> str:
@@ -58,7 +73,8 @@ def parse_source(text: str) -> Optional[Source]:
     return Source(str(network.network_address) if alone else str(network), network.version, int(network[0]), int(network[-1]))
 
 
-def read_fence(name: str, ports: Sequence[int], interfaces: Sequence[str], sources: Sequence[str], where: str = "") -> Fence:
+def read_fence(name: str, ports: Sequence[int], interfaces: Sequence[str], sources: Sequence[str], where: str = "",
+               at: str = "input") -> Fence:
     """Check the entries. ForjaError names each wrong one; `where` begins the names of the options, such as `ollama_allowed_`."""
     wrong = [] if _NAME.match(name) else [f"The fence's name {name!r} is not valid; use up to 24 of a-z, 0-9 and _, first a letter."]
     wrong += [f"The port {port} is not between 1 and 65535." for port in ports if not 0 < port < 65536]
@@ -70,7 +86,7 @@ def read_fence(name: str, ports: Sequence[int], interfaces: Sequence[str], sourc
     wrong += [f"{where}sources: {text!r} is not valid; use {FORMS}." for text, source in parsed if source is None]
     if wrong:
         raise ForjaError(" ".join(wrong))
-    return Fence(name, tuple(ports), tuple(interfaces), tuple(source for _, source in parsed if source))
+    return Fence(name, tuple(ports), tuple(interfaces), tuple(source for _, source in parsed if source), at)
 
 
 def chains(fence: Fence) -> List[List[str]]:
@@ -79,13 +95,14 @@ def chains(fence: Fence) -> List[List[str]]:
     guard = ["iif lo accept"]
     guard += [f"iifname {name} accept" if name != "*" else "accept" for name in fence.interfaces]
     guard += [f"{'ip6' if source.version == 6 else 'ip'} saddr {source.text} accept" for source in fence.sources]
-    return [["type filter hook input priority filter - 5; policy accept;", f"tcp dport {ports} jump guard"], [*guard, "counter drop"]]
+    _, hook, match = HOOKS[fence.at]
+    return [[hook, match.format(ports)], [*guard, "counter drop"]]
 
 
 def render(fence: Fence) -> str:
     """Render the file for `nft -f`. It replaces the table in one transaction and touches no other table."""
     lines = [f"table inet {fence.table}", f"delete table inet {fence.table}", f"table inet {fence.table} {{"]
-    for name, rules in zip(("input", "guard"), chains(fence)):
+    for name, rules in zip((HOOKS[fence.at][0], "guard"), chains(fence)):
         lines += [f"    chain {name} {{", *("        " + _quoted(rule) for rule in rules), "    }"]
     return HEADER + "\n".join([*lines, "}"]) + "\n"
 
@@ -106,8 +123,9 @@ def kernel_chains(text: str) -> List[List[str]]:
             found.append([])
         elif found and line not in ("}", ""):
             line = re.sub(r"counter packets \d+ bytes \d+", "counter", line.replace('"', ""))
+            line = re.sub(r"priority -150\b", "priority mangle", line)
             found[-1].append(re.sub(r"priority -5\b", "priority filter - 5", line))
-    return [rules for _, rules in sorted(zip(names, found), key=lambda item: item[0] != "input")]
+    return [rules for _, rules in sorted(zip(names, found), key=lambda item: item[0] == "guard")]
 
 
 def _quoted(rule: str) -> str:
