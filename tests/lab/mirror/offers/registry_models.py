@@ -10,4 +10,5 @@ MODELS = {"library/llama3.2:1b": 4_000_000, "library/llama3.2:3b": 4_000_000, "l
 
 def make(mirror: Mirror) -> dict[str, object]:
     with mirror.registry() as registry:
-        return {"lab_models": {name: publish(registry, name, make_model(name.removeprefix("library/"), size)) for name, size in MODELS.items()}}
+        published = {name: publish(registry, name, make_model(name.removeprefix("library/"), size)) for name, size in MODELS.items()}
+    return {"lab_models": published}
