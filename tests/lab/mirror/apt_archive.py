@@ -42,6 +42,8 @@ def package(run: Run, name: str, version: str, architecture: str, fields: dict[s
     for path, content in files.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(content)
+        if path.startswith("usr/bin/"):
+            (tree / path).chmod(0o755)
     (tree / "DEBIAN").mkdir(parents=True, mode=0o755, exist_ok=True)
     for script in (tree / "DEBIAN").iterdir():
         script.chmod(0o755)

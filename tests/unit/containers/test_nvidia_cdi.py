@@ -91,10 +91,29 @@ def test_a_toolkit_without_the_refresh_unit_is_named() -> None:
 
 def test_a_refresh_that_fails_shows_the_journal() -> None:
     def run(argv: list[str]) -> Result:
-        return Result(1, "", "Job failed.") if argv[0] == "systemctl" else Result(0, "ERROR_LIBRARY_NOT_FOUND\n", "")
+        return Result(1, "", "Job failed.") if argv[1] == "restart" else Result(0, "ERROR_LIBRARY_NOT_FOUND\n", "")
 
     with pytest.raises(ForjaError, match="Job failed. Last lines of its journal:\nERROR_LIBRARY_NOT_FOUND"):
         cdi.apply(run, os.rename, cdi.State((), True), [cdi.Step(cdi.REFRESH, cdi.GENERATED, "")])
+
+
+@pytest.mark.parametrize("shown", ["ConditionResult=no\nResult=success\n", "ConditionResult=yes\nResult=exec-condition\n"])
+def test_a_unit_that_systemd_skips_says_what_it_expects(shown: str) -> None:
+    """No nvidia-smi, or a driver of which the running kernel has no module: `systemctl restart` succeeds and nothing was written."""
+    with pytest.raises(ForjaError, match="expects nvidia-smi, and the module nvidia in modules.dep"):
+        cdi.apply(lambda argv: Result(0, shown, ""), os.rename, cdi.State((), True), [cdi.Step(cdi.REFRESH, cdi.GENERATED, "")])
+
+
+def test_the_limit_of_starts_is_reset_before_the_refresh() -> None:
+    """The path unit starts it too, so that a few changes in a row would make systemd refuse."""
+    calls: list[list[str]] = []
+
+    def run(argv: list[str]) -> Result:
+        calls.append(argv)
+        return Result(0, "", "")
+
+    cdi.apply(run, os.rename, cdi.State((), True), [cdi.Step(cdi.REFRESH, cdi.GENERATED, "")])
+    assert [argv[1] for argv in calls[:2]] == ["reset-failed", "restart"]
 
 
 class Host:
@@ -113,10 +132,11 @@ class Host:
         (self.root / path).write_text(text)
 
     def run(self, argv: list[str]) -> Result:
-        assert argv == ["systemctl", "restart", "nvidia-cdi-refresh.service"]
-        self.refreshed += 1
-        self.write("var/run/cdi/nvidia.yaml", YAML)
-        return Result(0, "", "")
+        assert (argv[0], argv[-1]) == ("systemctl", "nvidia-cdi-refresh.service")
+        if argv[1] == "restart":
+            self.refreshed += 1
+            self.write("var/run/cdi/nvidia.yaml", YAML)
+        return Result(0, "ConditionResult=yes\nResult=success\n" if argv[1] == "show" else "", "")
 
     def module(self, check: bool = False, **arguments: Any) -> dict[str, Any]:
         with patch_module_args({"_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Container Device Interface (CDI) specifications of NVIDIA GPUs: read them, plan what makes exactly one that fits the loaded driver.
 
-A specification names device nodes and the driver's libraries with their version. An engine refuses a device that two files
-name; a file of an older driver starts containers whose CUDA fails (nvidia-container-toolkit issues 1611 and 1982, moby 51942).
+A specification names device nodes and the driver's libraries with their version. An engine refuses a device that two files of one folder
+name, and takes that of the later folder; a file of an older driver starts containers whose CUDA fails (nvidia-container-toolkit issues 1611
+and 1982, moby 51942).
 Files are read by patterns and not parsed: they may be YAML, for which hosts have no library, and nvidia-ctk writes one key a line.
 Source: nvidia-container-toolkit 1.18 and newer, nvidia-cdi-refresh.service; CDI specification, sections 2 and 4.
 """
@@ -15,7 +16,7 @@ from ..host.files import HostFiles
 from ..host.run import Run
 
 KIND = "nvidia.com/gpu"
-# The folders that engines read, /etc/cdi first; /var/run is a link to /run, which is empty after a boot.
+# The folders that engines read, the later one wins; /var/run is a link to /run, which is empty after a boot.
 FOLDERS = ("/etc/cdi", "/var/run/cdi")
 GENERATED = "/var/run/cdi/nvidia.yaml"
 UNIT = "nvidia-cdi-refresh.service"
@@ -79,7 +80,7 @@ def plan(state: State, driver: Optional[str], devices: Optional[Sequence[str]] =
     `devices`, where given, are names that must be in it, such as those of MIG devices. Without a loaded driver nothing is planned:
     the refresh unit runs at the boot that loads one.
     """
-    steps = [Step(REMOVE, spec.path, f"{GENERATED} names the same devices, and an engine refuses a device that two files name")
+    steps = [Step(REMOVE, spec.path, f"{GENERATED} is for the same GPUs, and an engine refuses a device that two files name, or takes either")
              for spec in state.specs if spec.path != GENERATED]
     if not driver:
         return steps
@@ -108,7 +109,18 @@ def apply(run: Run, rename: Callable[[str, str], None], state: State, steps: Seq
             raise ForjaError(f"{UNIT} is not installed. NVIDIA Container Toolkit 1.18 and newer have it: upgrade "
                              "nvidia-container-toolkit-base.")
         else:
-            result = run(["systemctl", "restart", UNIT])
-            if result.rc != 0:
-                journal = run(["journalctl", f"--unit={UNIT}", "--lines=15", "--no-pager", "--output=cat"]).out.strip()
-                raise ForjaError(f"{UNIT} failed: {result.err.strip()} Last lines of its journal:\n{journal}")
+            _refresh(run)
+
+
+def _refresh(run: Run) -> None:
+    """Run NVIDIA's unit, which systemd refuses after five starts in ten seconds, and skips where a condition does not hold."""
+    run(["systemctl", "reset-failed", UNIT])
+    result = run(["systemctl", "restart", UNIT])
+    if result.rc != 0:
+        journal = run(["journalctl", f"--unit={UNIT}", "--lines=15", "--no-pager", "--output=cat"]).out.strip()
+        raise ForjaError(f"{UNIT} failed: {result.err.strip()} Last lines of its journal:\n{journal}")
+    properties = run(["systemctl", "show", "--property=ConditionResult,Result", UNIT]).out.split()
+    if "ConditionResult=no" in properties or "Result=exec-condition" in properties:
+        raise ForjaError(f"systemd skipped {UNIT}, because a condition in its unit file does not hold (`systemctl cat {UNIT}`). It "
+                         "expects nvidia-smi, and the module nvidia in modules.dep of the running kernel. Install the driver's package "
+                         "with nvidia-smi, or run `depmod`.")
