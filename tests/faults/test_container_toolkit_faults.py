@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.hosts import cuda_probe
+
 from .conftest import Lab
 
 HOST = "ws13"
@@ -24,7 +26,8 @@ grep -o nvidia /etc/docker/daemon.json; true"""
 def load_driver(lab: Lab, version: str) -> None:
     """What of the machine's tree says that the kernel has a driver of this version; the lab's kernel has none."""
     gpu = "proc/driver/nvidia/gpus/0000:01:00.0"
-    lab.on(f"cd {TREE}; mkdir -p sys/module/nvidia {gpu}; echo {version} > sys/module/nvidia/version; echo 'Device Minor: 0' > {gpu}/information")
+    lab.on(f"cd {TREE}; mkdir -p sys/module/nvidia {gpu}; echo {version} > sys/module/nvidia/version; "
+           f"echo 'Device Minor: 0' > {gpu}/information")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +35,8 @@ def _driver(lab: Lab) -> Iterator[None]:
     lab.on(f"cp -a {TREE} /srv/loaded && mount --bind /srv/loaded {TREE}")
     load_driver(lab, "595.71.05")
     yield
-    lab.on(f"umount {TREE}; rm -r /srv/loaded; rm -rf /dev/nvidia0 /dev/nvidiactl /etc/cdi /var/run/cdi; find /dev/char -name '195:*' -delete")
+    lab.on(f"umount {TREE}; rm -r /srv/loaded; rm -rf /dev/nvidia0 /dev/nvidiactl /etc/cdi /var/run/cdi; "
+           "find /dev/char -name '195:*' -delete")
 
 
 def test_more_than_one_specification(lab: Lab) -> None:
@@ -47,6 +51,17 @@ def test_more_than_one_specification(lab: Lab) -> None:
     assert lab.on("ls /etc/cdi /var/run/cdi").split() == [
         "/etc/cdi:", "nvidia.yaml.replaced-by-forja", "/var/run/cdi:", "nvidia.yaml", "older.yaml.replaced-by-forja"]
     assert "changed=0" in lab.passes(lab.role(ROLE))
+
+
+def test_the_probe_of_the_host_tests_sees_what_the_specification_names(lab: Lab) -> None:
+    """On a real host it starts CUDA. Here the library is a stand-in, which no program can load."""
+    lab.on(cuda_probe.BUILD)
+    try:
+        program = "import os; print(*(name for name in os.listdir('/dev') if 'nvidia' in name), os.listdir('/usr/lib/forja-lab'))"
+        assert lab.on(cuda_probe.run(cuda_probe.CDI, program)).split() == ["nvidia0", "nvidiactl", "['libcuda.so.595.71.05']"]
+        assert "file too short" in lab.on(cuda_probe.run(cuda_probe.CDI, cuda_probe.CU_INIT) + " 2>&1", check=False)
+    finally:
+        lab.on(cuda_probe.REMOVE)
 
 
 def test_specification_of_the_driver_before(lab: Lab) -> None:

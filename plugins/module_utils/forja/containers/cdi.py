@@ -80,7 +80,7 @@ def plan(state: State, driver: Optional[str], devices: Optional[Sequence[str]] =
     `devices`, where given, are names that must be in it, such as those of MIG devices. Without a loaded driver nothing is planned:
     the refresh unit runs at the boot that loads one.
     """
-    steps = [Step(REMOVE, spec.path, f"{GENERATED} is for the same GPUs, and an engine refuses a device that two files name, or takes either")
+    steps = [Step(REMOVE, spec.path, f"{GENERATED} is for the same GPUs; an engine refuses a device that two files name, or takes either")
              for spec in state.specs if spec.path != GENERATED]
     if not driver:
         return steps
