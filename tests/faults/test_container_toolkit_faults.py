@@ -1,6 +1,7 @@
 """CDI specifications that do not fit, and a container on Debian 13's Docker that must get the GPU nevertheless."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_settings_and_absent(lab: Lab) -> None:
     # A default runtime that the role set goes with the option.
     lab.passes(lab.role(ROLE))
     assert lab.on("docker info --format '{{.DefaultRuntime}}'") == "runc"
-    removed = {"nvidia_container_toolkit_state": "absent"}
+    removed: dict[str, Any] = {"nvidia_container_toolkit_state": "absent"}
     lab.passes(lab.role(ROLE, **removed))
     assert lab.on(STATE) == ""
     assert "changed=0" in lab.passes(lab.role(ROLE, **removed))
