@@ -83,7 +83,7 @@ def test_key_of_somebody_else(lab: Lab) -> None:
 @pytest.mark.deep
 def test_settings_and_absent(lab: Lab) -> None:
     options = {"mode": "legacy", "default_runtime": True, "rootless": True, "containerd": True}
-    given = {f"nvidia_container_toolkit_{name}": value for name, value in options.items()}
+    given: dict[str, Any] = {f"nvidia_container_toolkit_{name}": value for name, value in options.items()}
     lab.on("mkdir -p /etc/containerd; [ -e /etc/containerd/config.toml ] || printf 'version = 2\\n' > /etc/containerd/config.toml")
     lab.passes(lab.role(ROLE, **given))
     assert "changed=0" in lab.passes(lab.role(ROLE, **given))
