@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 INVENTORY ?= inventories/lab
 # Whose fault tests run beside each other.
-FAULTS := ws12 ws13 mig
+FAULTS := ws12 ws13 wsl12 mig
 # Which of them: core, or "core or deep" for all.
 DEPTH ?= core
 # All personas of the lab, or one: make site PERSONA=workstation

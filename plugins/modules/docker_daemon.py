@@ -154,6 +154,11 @@ containerd_root:
   description: The folder of containerd.
   returned: success
   type: str
+other_engines:
+  description: Docker Desktop and Docker from a snap, one sentence each with what to do about it.
+  returned: success
+  type: list
+  elements: str
 notes:
   description: What a person should know, such as which default a flag overrides, or why the engine was not restarted.
   returned: success
@@ -170,9 +175,11 @@ from ..module_utils.forja.docker.config import Config, mask, render
 from ..module_utils.forja.docker.daemon import Daemon, containerd_root
 from ..module_utils.forja.docker.engine import ask
 from ..module_utils.forja.docker.flags import endpoints
+from ..module_utils.forja.docker.others import other_engines
 from ..module_utils.forja.docker.settings import Request, data_root, effective
 from ..module_utils.forja.host.converge import converge
 from ..module_utils.forja.host.errors import ForjaError
+from ..module_utils.forja.host.files import HostFiles
 from ..module_utils.forja.host.run import module_run
 
 
@@ -210,7 +217,7 @@ def main() -> None:
             flags={key: " ".join((flag.name, *map(mask, flag.values))) for key, flag in flags.items()},
             endpoints=endpoints(todo.after, flags),
             data_root=data_root(todo.after, request, flags), containerd_root=containerd_root(),
-            notes=[note for note in daemon.notes if note],
+            other_engines=other_engines(HostFiles()), notes=[note for note in daemon.notes if note],
             diff={"before_header": values["path"], "after_header": values["path"], "before": shown(before), "after": shown(after)},
         )
     except (ForjaError, OSError) as error:

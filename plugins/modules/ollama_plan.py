@@ -137,6 +137,11 @@ profile:
   description: Whether logins get the address of the service from a file of this role, C(/etc/profile.d/forja-ollama.sh).
   returned: success
   type: bool
+wsl_libraries:
+  description: In WSL2 the folder of the libraries of Windows' driver, which the service needs on its library path; empty elsewhere.
+  returned: success
+  type: str
+  sample: /usr/lib/wsl/lib
 leftovers:
   description: Folders that upstream's install script has left and that nothing uses once the release of this role runs.
   returned: success
@@ -160,6 +165,7 @@ from typing import Any, Dict, List
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.forja.facts.listeners import listeners
+from ..module_utils.forja.facts.platform import WSL_LIBRARIES
 from ..module_utils.forja.firewall.fence import read_fence
 from ..module_utils.forja.host.access import Account, account
 from ..module_utils.forja.host.errors import ForjaError
@@ -241,6 +247,7 @@ def main() -> None:
         environment=service.environment,
         overrides=service.overrides, command=HostFiles().link(COMMAND) or "",
         profile=os.path.exists(PROFILE),
+        wsl_libraries=WSL_LIBRARIES if os.path.isdir(WSL_LIBRARIES) else "",
         leftovers=[path for path in LEFTOVERS if os.path.isdir(path) and not os.path.islink(path)])
 
 
