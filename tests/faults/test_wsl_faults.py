@@ -58,7 +58,8 @@ def test_another_engine_is_refused_with_what_to_do(lab: Lab, other_engine: str) 
     assert "changed=0 " in output
 
 
-KEPT_OUT = ("nvidia-driver", "nvidia-driver-580-open", "nvidia-open", "cuda-drivers-580", "libnvidia-compute-580", "libnvidia-ml1", "libcuda1")
+KEPT_OUT = ("nvidia-driver", "nvidia-driver-580-open", "nvidia-open", "cuda-drivers-580", "libnvidia-compute-580", "libnvidia-ml1",
+            "libcuda1")
 LET_IN = ("cuda-toolkit-13-0", "libnvidia-container1", "nvidia-container-toolkit", "nvidia-container-toolkit-base")
 APT = "-o Dir::Etc::sourcelist=/srv/packages.list -o Dir::Etc::sourceparts=/nonexistent"
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+DRIVERS = ("nvidia-driver", "nvidia-kernel", "nvidia-dkms", "nvidia-open", "libnvidia-compute", "libnvidia-ml1", "libcuda1", "cuda-drivers")
+
 pytestmark = pytest.mark.role("wsl")
 
 
@@ -20,13 +22,12 @@ def test_systemd_is_on_at_the_next_start(host: Any, variables: Mapping[str, Any]
     if not variables["wsl_systemd"]:
         pytest.skip("for wsl_systemd: true")
     script = "import configparser as c; p = c.ConfigParser(strict=False); p.read('/etc/wsl.conf'); print(p['boot']['systemd'])"
-    assert host.check_output('python3 -c "%s"' % script).lower() == "true"
+    assert host.check_output("python3 -c %s", script).lower() == "true"
 
 
 def test_no_package_of_a_linux_driver_is_installed(host: Any) -> None:
     names = host.check_output("dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\\n'").splitlines()
-    drivers = ("nvidia-driver", "nvidia-kernel", "nvidia-dkms", "nvidia-open", "libnvidia-compute", "libnvidia-ml1", "libcuda1", "cuda-drivers")
-    assert [name for name in names if name.startswith("ii") and name.split()[-1].startswith(drivers)] == []
+    assert [name for name in names if name.startswith("ii") and name.split()[-1].startswith(DRIVERS)] == []
 
 
 @pytest.mark.parametrize("package", ["nvidia-driver", "nvidia-open", "cuda-drivers", "libnvidia-ml1"])
