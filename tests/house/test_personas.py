@@ -65,7 +65,7 @@ def test_site_imports_every_persona() -> None:
 
 def imports_of(persona: str, chapter: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The roles that a persona's chapter imports or includes: the task, and the arguments of import_role or include_role."""
-    tasks = flatten(load(REPO / f"roles/{persona}/tasks/{chapter}.yml"))
+    tasks = load(REPO / f"roles/{persona}/tasks/{chapter}.yml")  # not what stands in blocks: that prepares a host for the others
     return [(task, arguments) for task in tasks if (arguments := argument(task, "import_role") or argument(task, "include_role"))]
 
 
