@@ -128,16 +128,13 @@ steps:
 """
 
 from typing import Any, Dict, List, Optional
-from urllib.error import URLError
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import ConnectionError as TlsError
-from ansible.module_utils.urls import open_url
 
 from ..module_utils.forja.host.converge import converge
 from ..module_utils.forja.host.errors import ForjaError
 from ..module_utils.forja.host.progress import SLICE, PausedError, Progress
-from ..module_utils.forja.ollama.api import Client, Meter, UnreachableError
+from ..module_utils.forja.ollama.api import Client, Meter, UnreachableError, open_url
 from ..module_utils.forja.ollama.api import apply as settle
 from ..module_utils.forja.ollama.model import Model, base_url, plan, predict, read_desired
 
@@ -151,14 +148,6 @@ def argument_spec() -> Dict[str, Any]:
         "timeout": {"type": "int", "default": 300},
         "slice": SLICE,
     }
-
-
-def opener(url: str, method: str, data: Optional[bytes], timeout: float) -> Any:
-    try:
-        return open_url(url, data, {"Content-Type": "application/json"} if data else None, method, use_proxy=False, timeout=timeout,
-                        decompress=False, http_agent="forja")
-    except TlsError as error:
-        raise URLError(str(error)) from error
 
 
 def shown(model: Optional[Model]) -> str:
@@ -197,7 +186,7 @@ def main() -> None:
 
     try:
         desired = read_desired(params["name"], params["state"], params["digest"])
-        client = Client(base_url(params["host"]), opener)
+        client = Client(base_url(params["host"]), open_url)
         outcome = converge(find, lambda model: plan(model, desired, pulled), change, module.check_mode)
     except (ForjaError, OSError) as error:
         module.fail_json(msg=str(error))

@@ -137,6 +137,32 @@ def test_refused_before_anything_changes(lab: Lab) -> None:
     lab.on("rm -r /home/admin/closed /srv/photos")
 
 
+def test_models_that_run_on_the_cpu_are_a_problem(lab: Lab) -> None:
+    """An id of a card that is not there hides all of them."""
+    roles = ["gpu_detect", "ollama"]
+    try:
+        output = " ".join(lab.passes(lab.role(roles, ollama_environment={"CUDA_VISIBLE_DEVICES": "-1"})).split())
+        assert "problem: llama3.2:1b runs on the CPU" in output
+    finally:
+        output = lab.passes(lab.role(roles))
+    assert "runs on the CPU" not in output
+
+
+def test_models_are_chosen_by_the_card_and_the_choice_is_kept(lab: Lab) -> None:
+    catalogue = [{"name": "llama3.2:3b", "purpose": "chat", "gb": 2.0, "cache_kib": 112},
+                 {"name": "smollm:135m", "purpose": "chat", "gb": 0.1, "cache_kib": 8}]
+    wish: dict[str, Any] = {"ollama_models": "auto", "ollama_catalogue": catalogue, "ollama_memory_mib": 8188}
+    try:
+        assert "models: llama3.2:3b" in lab.passes(lab.role("ollama", **wish))
+        assert "OLLAMA_CONTEXT_LENGTH=32768" in lab.on("systemctl show ollama.service --property=Environment --value")
+        assert "changed=0" in lab.passes(lab.role("ollama", **{**wish, "ollama_catalogue": catalogue[1:]}))
+        assert "models: smollm:135m" in lab.passes(lab.role("ollama", **{**wish, "ollama_memory_mib": 2048}))
+    finally:
+        lab.on("rm -f /var/lib/forja/ollama-choice.json")
+        lab.passes(lab.role("ollama", ollama_models=[{"name": entry["name"], "state": "absent"} for entry in catalogue]))
+        lab.passes(lab.role("ollama"))
+
+
 def test_port_taken_by_hand(lab: Lab) -> None:
     lab.on("systemctl stop ollama; setsid ollama serve >/dev/null 2>&1 </dev/null & sleep 1")
     stranger = lab.on("ss -Hltnp 'sport = :11434' | grep -o 'pid=[0-9]*' | head -1 | cut -d= -f2")

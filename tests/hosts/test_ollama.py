@@ -149,3 +149,20 @@ def test_model_says_its_sentence(host: Any, wanted: Endpoint, variables: dict[st
     assert len(lines) > 10, "not streamed"
     assert f"I am {model}" in "".join(line["message"]["content"] for line in lines)
     assert lines[-1]["done_reason"] == "stop"
+
+
+def test_largest_model_is_in_the_memory_of_the_gpu(host: Any, wanted: Endpoint, variables: dict[str, Any]) -> None:
+    """Ollama computes on the CPU in silence where it finds no GPU. On a real host this loads the model."""
+    root = variables["gpu_detect_root"]
+    if not host.file(f"{root}/proc/driver/nvidia/version").exists and not host.file(f"{root}/dev/dxg").exists:
+        pytest.skip("no driver of NVIDIA's runs here")
+    models = json.loads(host.check_output(f"curl --silent --fail --max-time 60 {wanted.url}/api/tags"))["models"]
+    if not models:
+        pytest.skip("there are no models")
+    model = max(models, key=lambda entry: int(entry["size"]))["name"]
+    question = json.dumps({"model": model, "stream": False})
+    host.check_output("curl --silent --fail --max-time 600 --data %s %s/api/generate", question, wanted.url)
+    loaded = json.loads(host.check_output(f"curl --silent --fail --max-time 60 {wanted.url}/api/ps"))["models"]
+    found = next(entry for entry in loaded if entry["name"] == model)
+    beside = found["size"] - found["size_vram"]
+    assert beside <= 0, f"{beside} of {found['size']} bytes of {model} are not in the GPU's memory: restart ollama, or take a smaller model"

@@ -84,7 +84,9 @@ def test_string_is_one_element_of_a_list(role: str, name: str) -> None:
     option = spec_of(role)[name]
     if option["elements"] == "dict":
         key = next(iter(option["options"]))
-        given: Any = {key: "some.unit"}
+        samples = {"int": 1, "float": 1.5}
+        given: Any = {name: samples.get(sub["type"], "some.unit") for name, sub in option["options"].items() if sub.get("required")}
+        given[key] = "some.unit"
     else:
         given = (option.get("choices") or ["192.0.2.0/24"])[0]
     found = read(role, name, given)

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 import urllib.error
+import urllib.request
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ..host.errors import ForjaError
@@ -118,6 +119,13 @@ class Meter:
         return sum(max(0, done - first) for first, done, _ in self.blobs.values())
 
 
+def open_url(url: str, method: str, data: Optional[bytes], timeout: float) -> Any:
+    """Opens a request past the proxies of the environment, which do not lead to the host's own services."""
+    headers = {"User-Agent": "forja", **({"Content-Type": "application/json"} if data else {})}
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  (base_url lets http and https pass)
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout)
+
+
 class Client:
     """Ollama's HTTP interface. `opener(url, method, data, timeout)` opens a request as urllib does and raises as it does."""
 
@@ -162,6 +170,14 @@ class Client:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ForjaError(not_ollama(self.base + "/api/tags", answer)) from None
         return None
+
+    def ask(self, method: str, path: str, body: Optional[Item] = None, timeout: float = 60) -> Item:
+        """The one object that a call answers."""
+        answer = self._call(method, path, body, timeout)
+        try:
+            return dict(json.loads(answer.decode("utf-8")))
+        except (ValueError, TypeError):
+            raise ForjaError(not_ollama(self.base + path, answer)) from None
 
     def delete(self, model: str) -> None:
         self._call("DELETE", "/api/delete", {"model": model}, 300)
