@@ -55,12 +55,11 @@ def test_more_than_one_specification(lab: Lab) -> None:
 
 
 def test_the_probe_of_the_host_tests_sees_what_the_specification_names(lab: Lab) -> None:
-    """On a real host it starts CUDA. Here the library is a stand-in, which no program can load."""
+    """On a real host it starts CUDA. Here the library is a stand-in, which no program can load, so that only the files are looked at."""
     lab.on(cuda_probe.BUILD)
     try:
         program = "import os; print(*(name for name in os.listdir('/dev') if 'nvidia' in name), os.listdir('/usr/lib/forja-lab'))"
         assert lab.on(cuda_probe.run(cuda_probe.CDI, program)).split() == ["nvidia0", "nvidiactl", "['libcuda.so.595.71.05']"]
-        assert "file too short" in lab.on(cuda_probe.run(cuda_probe.CDI, cuda_probe.CU_INIT) + " 2>&1", check=False)
     finally:
         lab.on(cuda_probe.REMOVE)
 
