@@ -13,6 +13,7 @@ import jinja2.meta
 
 from tests.house.tree import (
     LOOKED,
+    PERSONAS,
     PROJECT_WIDE,
     REPO,
     REPORTS,
@@ -145,7 +146,8 @@ def test_role_reads_no_hidden_variable(role: str) -> None:
 def test_role_is_short(role: str) -> None:
     for path in REPO.glob(f"roles/{role}/tasks/**/*.yml"):
         count, main = len(path.read_text().splitlines()), path == REPO / f"roles/{role}/tasks/main.yml"
-        assert count <= 80, f"{path.relative_to(REPO)} has {count} lines: cut it by topic, at most 80 each."
+        most = 160 if role in PERSONAS else 80  # a persona's chapter is one list of blocks
+        assert count <= most, f"{path.relative_to(REPO)} has {count} lines: cut it by topic, at most {most} each."
         assert not main or count <= 50, f"{path.relative_to(REPO)} has {count} lines: it is a table of contents; at most 50."
 
 
