@@ -59,8 +59,8 @@ molecule: .venv/installed ## All hosts of the tests' lab: check, converge, idemp
 faults-%: .venv/installed # What a lab host's fault tests break; DEPTH says which of them
 	@pytest -vv --junitxml=.cache/faults-$*.xml -m "host(name='$*') and ($(DEPTH))" tests/faults
 
-programs: .venv/installed # Real programs on the lab's simulated GPUs
-	@pytest -vv --junitxml=.cache/programs.xml tests/programs
+programs: .venv/installed # Real programs on the lab's simulated GPUs; with DEPTH="core or deep" a browser too
+	@pytest -vv --junitxml=.cache/programs.xml -m "$(if $(findstring deep,$(DEPTH)),,not deep)" tests/programs
 
 verify: .venv/installed ## Ask the hosts of INVENTORY whether they are what they should be
 	@pytest tests/hosts --hosts=ansible://all --ansible-inventory=$(INVENTORY) --verdicts --tb=no -rN --numprocesses=4
