@@ -37,7 +37,7 @@ def person(image: str, what: str, **more: str) -> str:
     (ROOT / ".cache").mkdir(exist_ok=True)
     return docker("run", "--rm", "--init", f"--network=container:{HOST}", "--security-opt=seccomp=unconfined", "--shm-size=512m",
                   f"--volume={ROOT}/.cache:/out", *(f"--env={name}={value}" for name, value in known.items()),
-                  image, "/opt/page/bin/python", "/root/page.py", what)
+                  image, "/opt/page/bin/python", "/srv/page.py", what)
 
 
 @pytest.mark.deep
