@@ -44,6 +44,7 @@ def test_answers_with_the_build_for_the_card_and_the_real_front_end(lab: Lab) ->
     assert lab.on("curl --silent --max-time 5 http://ws13.forja.test:8188/", host="mirror", check=False) == ""
 
 
+@pytest.mark.deep
 def test_upgrade_and_downgrade(lab: Lab) -> None:
     lab.passes(lab.role("comfyui", comfyui_version="v0.38.2", comfyui_reserve_vram=2))
     assert stats(lab)["system"]["comfyui_version"] == "0.38.2-standin"
@@ -71,8 +72,8 @@ def test_another_commit_than_the_one_that_was_named(lab: Lab) -> None:
 
 def test_killed_in_pip(lab: Lab) -> None:
     run = lab.role("comfyui", comfyui_version="v0.38.2")
-    lab.kill_when(run, lambda: lab.on("pgrep -f 'pip.* install'", check=False) != "")
-    lab.on("pkill -KILL -f 'pip.* install'; true")
+    lab.kill_when(run, lambda: lab.on("pgrep -f '[p]ip.* install'", check=False) != "")
+    lab.on("pkill -KILL -f '[p]ip.* install'; true")
     assert stats(lab)["system"]["comfyui_version"] == "0.38.1-standin"
     lab.passes(lab.role("comfyui", comfyui_version="v0.38.2"))
     assert stats(lab)["system"]["comfyui_version"] == "0.38.2-standin"

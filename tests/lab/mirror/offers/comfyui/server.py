@@ -10,7 +10,7 @@ import platform
 import comfyui_frontend_package
 import torch
 
-STATIC = pathlib.Path(comfyui_frontend_package.__file__).parent / "static"
+STATIC = pathlib.Path(comfyui_frontend_package.__file__).resolve().parent / "static"
 EMPTY: dict[str, object] = {
     "/object_info": {}, "/users": {"storage": "server", "migrated": True}, "/settings": {}, "/extensions": [], "/embeddings": [],
     "/features": {}, "/i18n": {}, "/workflow_templates": {}, "/experiment/models": [], "/models": [],
