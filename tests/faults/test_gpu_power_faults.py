@@ -17,7 +17,7 @@ mode=$(cat /run/lab-mode 2>/dev/null || echo Disabled)
 for argument; do
   case "$argument" in
     --query-gpu=*) echo "GPU-lab, 00000000:01:00.0, NVIDIA GeForce RTX 3090 (stand-in), $limit, 100.00, 366.00, 350.00, $mode" ;;
-    --power-limit=*) printf '%s.00\\n' "${argument#*=}" > /run/lab-watts ;;
+    --power-limit=*) echo "${argument#*=}.00" > /run/lab-watts ;;
     --persistence-mode=1) echo Enabled > /run/lab-mode ;;
   esac
 done
