@@ -15,7 +15,7 @@ from .conftest import INVENTORY, ROOT, Lab
 HOST = "ws13"
 pytestmark = pytest.mark.host(name=HOST)
 # Where a site's servers are and what they are known by; how to log in.
-SITE = re.compile(r"forja_\w+|ansible_\w+|\w+_checksums|\w+_fingerprint|\w+_sha256|gpu_detect_root")
+SITE = re.compile(r"forja_\w+|ansible_\w+|\w+_checksums|\w+_fingerprints?|\w+_sha256|gpu_detect_root")
 
 
 class Site(Lab):

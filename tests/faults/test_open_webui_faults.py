@@ -1,5 +1,6 @@
 """Open WebUI through failed upgrades, wrong digests and open ports: users and chats survive, and nobody else gets in."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,10 +85,10 @@ def _begins_as_provisioned(lab: Lab) -> Iterator[None]:
 
 
 def test_failed_migration_brings_container_and_database_back(lab: Lab) -> None:
-    """The stand-in's migration writes into the database before it fails."""
+    """The stand-in's migration writes into the database before it fails; the program may end by that, or answer all the same."""
     before, known = container(lab).split()[0], users(lab)
     output = lab.fails(lab.role("open_webui", **digest("0.12.6")))
-    assert "this migration of the Forja lab's stand-in fails" in output
+    assert re.search("this migration of the Forja lab's stand-in fails|a migration failed, although the program answers", output)
     assert "The previous container runs again, with its database as it was." in output
     assert container(lab).split()[0] == before, "it is the previous container itself, with all of its settings"
     assert users(lab) == known

@@ -10,10 +10,10 @@ HOST = "ws13"
 pytestmark = pytest.mark.host(name=HOST)
 
 
-@pytest.mark.parametrize("name", ["wsl2-rtx4070", "no-gpu"])
-def test_no_driver_where_none_can_be(name: str, tmp_path: Path) -> None:
+def test_no_driver_where_no_gpu_is(tmp_path: Path) -> None:
+    """In WSL2 neither; the lab has a host for that."""
     host = Drivers([HOST], tmp_path)
-    host.put(name)
+    host.put("no-gpu")
     try:
         output = host.passes(host.role("workstation", **host.facts))
     finally:

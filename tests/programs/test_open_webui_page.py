@@ -20,7 +20,7 @@ ANSWER = "I am llama3.2:1b"
 
 def docker(*argv: str) -> str:
     done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"docker {argv[0]}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
 
