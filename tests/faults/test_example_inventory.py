@@ -14,8 +14,8 @@ from .conftest import INVENTORY, ROOT, Lab
 
 HOST = "ws13"
 pytestmark = pytest.mark.host(name=HOST)
-# Where a site's servers are and what they are known by; how to log in.
-SITE = re.compile(r"forja_\w+|ansible_\w+|\w+_checksums|\w+_fingerprints?|\w+_sha256|gpu_detect_root")
+# Where a site's servers are and what they are known by, and which image of Open WebUI they have; how to log in.
+SITE = re.compile(r"forja_\w+|open_webui_(tag|digest)|ansible_\w+|\w+_checksums|\w+_fingerprints?|\w+_sha256|gpu_detect_root")
 
 
 class Site(Lab):
@@ -40,9 +40,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (inventory / "hosts.yml").write_text(yaml.safe_dump({"workstation": {"hosts": {HOST: told}}}))
     (inventory / "group_vars").symlink_to(ROOT / "inventories/example/group_vars")
     found = Site(HOST, inventory)
-    found.play()
-    yield found
-    found.passes(Lab(HOST).start("ansible-playbook", "site.yml"))
+    try:
+        found.play()
+        yield found
+    finally:
+        found.passes(Lab(HOST).start("ansible-playbook", "site.yml"))
 
 
 def test_a_host_that_is_as_its_inventory_says_passes(site: Site) -> None:
