@@ -12,7 +12,7 @@ import yaml
 
 from .conftest import INVENTORY, ROOT, Lab
 
-HOST = "ws13"
+HOST = "ws12"
 pytestmark = pytest.mark.host(name=HOST)
 # Where a site's servers are and what they are known by, and which image of Open WebUI they have; how to log in.
 SITE = re.compile(r"forja_\w+|open_webui_(tag|digest)|ansible_\w+|\w+_checksums|\w+_fingerprints?|\w+_sha256|gpu_detect_root")
