@@ -42,7 +42,7 @@ def main() -> None:
     try:
         print(f"lab up (images may have to be built)   {lab('up'):6.1f} s", flush=True)
         print(f"first site.yml on {HOST}                 {site()}", flush=True)
-        print(f"second site.yml on {HOST}                {site()}   (target: at most 25 tasks, under 12 s)", flush=True)
+        print(f"second site.yml on {HOST}                {site()}   (target: at most 60 tasks, under 25 s)", flush=True)
         # A new connection each time, as a tool without a shared connection would make it.
         ssh = ("ssh", "-F", "none", "-o", f"UserKnownHostsFile={STATE}/known_hosts", "-i", f"{STATE}/id_ed25519", "-p", PORT,
                "admin@127.0.0.1", "true")
