@@ -89,8 +89,12 @@ def test_settings_and_absent(lab: Lab) -> None:
     assert lab.on("containerd config dump | grep -c 'BinaryName = .*/usr/bin/nvidia-container-runtime'") == "1"
     assert lab.on("docker info --format '{{.DefaultRuntime}}'") == "nvidia"
     assert 'mode = "legacy"' in lab.on("cat /etc/nvidia-container-runtime/config.toml")
-    # A default runtime that the role set goes with the option.
+    assert "no-cgroups = true" in lab.on("cat /etc/nvidia-container-runtime/config.toml")
+    # What the role set goes with its option.
     lab.passes(lab.role(ROLE))
+    assert "no-cgroups = false" in lab.on("cat /etc/nvidia-container-runtime/config.toml")
+    assert lab.on("ls /etc/containerd/conf.d/99-nvidia.toml 2>/dev/null", check=False) == ""
+    assert "changed=0" in lab.passes(lab.role(ROLE))
     assert lab.on("docker info --format '{{.DefaultRuntime}}'") == "runc"
     removed: dict[str, Any] = {"nvidia_container_toolkit_state": "absent"}
     lab.passes(lab.role(ROLE, **removed))
